@@ -1,0 +1,1 @@
+"""Disk-cached, storage-backed map-reduce for plain Python functions."""
