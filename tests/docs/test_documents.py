@@ -1,5 +1,6 @@
 """The Python in the README and in the documentation runs, and prints what it says it prints."""
 
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_code_in_document_is_true(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    parsed = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], path=str(ROOT)).parse(document)
+    python = PythonCodeBlockParser(doctest_optionflags=ELLIPSIS | NORMALIZE_WHITESPACE)
+    parsed = Sybil(parsers=[python, SkipParser()]).parse(document)
     # As in a script or a notebook: functions of __main__ travel to workers by value.
     parsed.namespace["__name__"] = "__main__"
     for example in parsed.examples():

@@ -1,4 +1,4 @@
-"""Every script under `examples/` runs to its end, alone and twice: the second run finds the first one's results."""
+"""Every script under `examples/` runs to its end, and once more on what the first run stored."""
 
 import os
 import subprocess
