@@ -1,0 +1,79 @@
+"""Encodings of Python's own containers.
+
+Owns how sequences, dicts and sets are written. Their children are encoded inline; only sets hash each child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from gristmill.identity import tags
+from gristmill.identity.columns import WORTHWHILE, scalar_rows
+from gristmill.identity.encoder import Encoder, Writer
+from gristmill.identity.scalars import SCALARS, length, text
+
+
+def write_items(encoder: Encoder, values: list[Any] | tuple[Any, ...]) -> None:
+    """Append the children of a sequence, in columns where they are homogeneous numbers."""
+    if len(values) >= WORTHWHILE:
+        table = scalar_rows(values)
+        if table is not None:
+            encoder.parts.append(table.tobytes())
+            return
+    encoder.values(values)
+
+
+def write_list(encoder: Encoder, value: list[Any]) -> None:
+    encoder.parts.append(tags.LIST + length(len(value)))
+    write_items(encoder, value)
+
+
+def write_tuple(encoder: Encoder, value: tuple[Any, ...]) -> None:
+    encoder.parts.append(tags.TUPLE + length(len(value)))
+    write_items(encoder, value)
+
+
+def write_dict(encoder: Encoder, value: dict[Any, Any]) -> None:
+    """Keys and values in insertion order, which functions can see."""
+    append, compound, scalar_of = encoder.parts.append, encoder.compound, SCALARS.get
+    append(tags.DICT + length(len(value)))
+    for key, item in value.items():
+        if type(key) is str:
+            append(text(key))
+        else:
+            encoder.value(key)
+        scalar = scalar_of(type(item))
+        if scalar is not None:
+            append(scalar(item))
+        else:
+            compound(item)
+
+
+def write_unordered(encoder: Encoder, tag: bytes, value: Collection[Any]) -> None:
+    """Digests of the children, sorted: the iteration order of a set depends on the process."""
+    digests = sorted(map(encoder.separate, value))
+    encoder.parts.append(tag + length(len(digests)) + b"".join(digests))
+
+
+def write_set(encoder: Encoder, value: set[Any]) -> None:
+    write_unordered(encoder, tags.SET, value)
+
+
+def write_frozenset(encoder: Encoder, value: frozenset[Any]) -> None:
+    write_unordered(encoder, tags.FROZENSET, value)
+
+
+def write_slice(encoder: Encoder, value: slice) -> None:
+    encoder.parts.append(tags.SLICE)
+    encoder.values((value.start, value.stop, value.step))
+
+
+CONTAINERS: Mapping[type, Writer] = {
+    list: write_list,
+    tuple: write_tuple,
+    dict: write_dict,
+    set: write_set,
+    frozenset: write_frozenset,
+    slice: write_slice,
+}

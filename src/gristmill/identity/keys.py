@@ -1,0 +1,63 @@
+"""Call keys: the identity of one evaluation of one node.
+
+Owns how a key is made of the parts that `design.md` names. Carries keys as one block of bytes, 16 per call. Knows
+nothing of nodes, values or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from xxhash import xxh3_128_digest
+
+from gristmill.identity import tags
+from gristmill.identity.columns import hash_rows
+from gristmill.identity.encoder import PREFIX
+from gristmill.identity.scalars import length, octets, text
+from gristmill.identity.types import SIZE
+
+
+def call_prefix(fingerprint: bytes, structure: bytes, parameters: Sequence[tuple[str, str]]) -> bytes:
+    """Return what all calls of a node share: 16 bytes.
+
+    Parameters
+    ----------
+    fingerprint
+        Identity of the node's code.
+    structure
+        Identity of the form of its outputs.
+    parameters
+        The function's own parameter names, each with the form in which its argument is delivered; in any order.
+    """
+    parts = [PREFIX, tags.CALL, octets(fingerprint), octets(structure), length(len(parameters))]
+    for parameter, form in sorted(parameters):
+        parts += text(parameter), text(form)
+    return xxh3_128_digest(b"".join(parts))
+
+
+def call_keys(prefix: bytes, columns: Sequence[bytes], n: int) -> bytes:
+    """Return the keys of n calls, 16 bytes each.
+
+    Parameters
+    ----------
+    prefix
+        What `call_prefix` returned.
+    columns
+        The arguments' digests in the order of the sorted parameter names; each one digest, which counts for all
+        calls, or n.
+    n
+        Number of calls.
+
+    Raises
+    ------
+    ValueError
+        When a column holds neither one digest nor n.
+    """
+    table = np.empty((n, 1 + len(columns), SIZE), np.uint8)
+    table[:, 0] = np.frombuffer(prefix, np.uint8)
+    for position, column in enumerate(columns, 1):
+        if len(column) not in (SIZE, n * SIZE):
+            raise ValueError(f"a column holds {len(column)} bytes, expected {SIZE} or {n * SIZE}")
+        table[:, position] = np.frombuffer(column, np.uint8).reshape(-1, SIZE)
+    return hash_rows(table.reshape(n, -1))
