@@ -1,0 +1,109 @@
+"""What `node` accepts besides a function, and the checks of each option by itself.
+
+Knows neither functions nor nodes; what depends on a function's parameters is checked in `node`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypedDict, get_args
+
+from gristmill.errors import GraphError
+from gristmill.graph.mapspec import MapSpec
+from gristmill.graph.names import check_name
+from gristmill.graph.wording import did_you_mean, joined
+
+Errors = Literal["skip", "drop", "pass"]
+"""What a reduction does with failed elements: skip itself, drop them, or pass them on."""
+
+
+class NodeOptions(TypedDict, total=False):
+    """The keyword parameters of `node`."""
+
+    output_name: str | tuple[str, ...] | None
+    mapspec: str | MapSpec | None
+    renames: Mapping[str, str] | None
+    defaults: Mapping[str, object] | None
+    bound: Mapping[str, object] | None
+    scope: str | None
+    cache: bool
+    version: str | None
+    writable: bool
+    errors: Errors
+    output_picker: Callable[[Any, str], object] | None
+    post_execution_hook: Callable[..., object] | None
+    ignore_globals: Iterable[str]
+    private: Iterable[str]
+
+
+def check_output_name(owner: str, given: Any) -> tuple[str, ...]:
+    """One or several output names as a tuple."""
+    if isinstance(given, str):
+        return (check_name(owner, "output_name", given),)
+    if not isinstance(given, (tuple, list)) or len(given) < 2:
+        one = f", for one output write {given[0]!r}" if isinstance(given, (tuple, list)) and given else ""
+        raise GraphError(
+            f"output_name of {owner} is {given!r}; use a name, or a tuple of two or more{one}",
+        )
+    names = tuple(check_name(owner, "an output_name", name) for name in given)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise GraphError(f"output_name of {owner} has {joined(twice)} twice; give each output its own name")
+    return names
+
+
+def check_mapspec(owner: str, given: Any) -> MapSpec | None:
+    """A mapspec, read if it is text."""
+    if given is None or isinstance(given, MapSpec):
+        return given
+    if isinstance(given, str):
+        return MapSpec.parse(given)
+    raise GraphError(f"mapspec of {owner} is {given!r}; use text like 'x[i] -> y[i]', or None")
+
+
+def check_flag(owner: str, option: str, given: Any) -> bool:
+    """A bool; 0 and 1 are more likely a mistake than a choice."""
+    if isinstance(given, bool):
+        return given
+    raise GraphError(f"{option} of {owner} is {given!r}; use True or False")
+
+
+def check_version(owner: str, given: Any) -> str | None:
+    """A string that stands for the code, or None."""
+    if given is None or (isinstance(given, str) and given):
+        return given
+    raise GraphError(f"version of {owner} is {given!r}; use a string like '2', or None to follow the code")
+
+
+def check_errors(owner: str, given: Any) -> Errors:
+    """One of the ways to treat failed elements."""
+    known: tuple[Errors, ...] = get_args(Errors)
+    for way in known:
+        if given == way:
+            return way
+    raise GraphError(
+        f"errors of {owner} is {given!r}{did_you_mean(str(given), known)}; use {joined(known, 'or')}"
+    )
+
+
+def check_callable(owner: str, option: str, form: str, given: Any) -> Callable[..., Any] | None:
+    """Something to call, or None."""
+    if given is None or callable(given):
+        return given  # type: ignore[no-any-return]  # callable() narrows Any to a callable that returns object
+    raise GraphError(f"{option} of {owner} is {given!r}; use a function {form}, or None")
+
+
+def check_names(owner: str, option: str, given: Any) -> tuple[str, ...]:
+    """Several names; a lone string would be read letter by letter."""
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
+        names = tuple(given)
+        if all(isinstance(name, str) for name in names):
+            return names
+    alone = f"({given!r},)" if isinstance(given, str) else "('name',)"
+    raise GraphError(f"{option} of {owner} is {given!r}; use a tuple of names like {alone}")
+
+
+def check_mapping(owner: str, option: str, given: Any) -> Mapping[str, Any]:
+    """A mapping from parameters; None is an empty one."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        return given
+    raise GraphError(f"{option} of {owner} is {given!r}; use a mapping like {{'x': ...}}")
