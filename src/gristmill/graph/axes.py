@@ -171,7 +171,7 @@ def _ragged(node: Node, spec: MapSpec, found: Mapping[str, Dimensions]) -> froze
         if dense:
             spec.refuse(
                 array.name,
-                f"axis {dense[0]!r} of {array.name!r} has one length, but another input of {node.name} is ragged "
-                "there; rename one of the two axes",
+                f"axis {dense[0]!r} of {array.name!r} has one length, but another input of {node.name} "
+                "is ragged there; rename one of the two axes",
             )
     return frozenset(ragged) | spec.ragged

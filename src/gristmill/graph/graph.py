@@ -6,6 +6,7 @@ A graph is an immutable value. Owns the wiring, pruning and the check of input n
 
 import graphlib
 import heapq
+import itertools
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -58,7 +59,7 @@ class Graph:
         self._defaults = _defaults(self._nodes, self._producers)
         self._dimensions = axes.dimensions(self._nodes, self._supplied)
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- what it is
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -136,7 +137,7 @@ class Graph:
         """The nodes whose outputs `node` takes, each once."""
         return tuple(dict.fromkeys(self._producers[n] for n in node.parameters if n in self._producers))
 
-    # -- changing it --------------------------------------------------------------------------------------------
+    # -- changing it
 
     def prune(
         self, output_names: str | Iterable[str] | None = None, supplied: Collection[str] = ()
@@ -206,7 +207,7 @@ class Graph:
 
         return map_over(self, names, mode)
 
-    # -- checking inputs ----------------------------------------------------------------------------------------
+    # -- checking inputs
 
     def check_inputs(self, inputs: Mapping[str, object], outputs: str | Iterable[str] | None = None) -> None:
         """See that `inputs` are enough for `outputs`, and known.
@@ -242,17 +243,25 @@ class Graph:
         needing = [node for node in self.consumers(name) if name not in node.defaults]
         others = [node for node in self.consumers(name) if name in node.defaults]
         note = f" ({', '.join(node.name for node in others)} has a default for it)" if others else ""
-        return f"{name!r} is missing: needed by {', '.join(node.name for node in needing)}{note}; give it a value"
+        needed_by = ", ".join(node.name for node in needing)
+        return f"{name!r} is missing: needed by {needed_by}{note}; give it a value"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _graph, (self._nodes, self._supplied)
 
     def __repr__(self) -> str:
         return f"<Graph ({', '.join(self.inputs)}) -> {', '.join(self.leaves)}, {len(self._nodes)} nodes>"
+
+
+def _graph(nodes: tuple[Node, ...], supplied: frozenset[str]) -> Graph:
+    return Graph(nodes, supplied=supplied)
 
 
 def _check_nodes(nodes: tuple[Any, ...]) -> None:
     for node in nodes:
         if not isinstance(node, Node):
             raise GraphError(f"a graph has nodes, found {node!r}; make one with node(...)")
-        if own := [name for name in node.output_names if name in node.names.parameters]:
+        if own := [name for name in node.output_names if name in node.parameters]:
             raise GraphError(
                 f"{node.name} takes and makes {joined(own)}; rename its output or its parameter",
             )
@@ -295,11 +304,12 @@ def _cycle(nodes: list[Node]) -> GraphError:
     """The error for nodes each of which takes what the one before it makes."""
     path = [
         next(name for name in before.output_names if name in after.parameters)
-        for before, after in zip(nodes, nodes[1:], strict=False)
+        for before, after in itertools.pairwise(nodes)
     ]
     functions = " → ".join(node.name for node in nodes)
     return GraphError(
-        f"the nodes form a cycle: {' → '.join([*path, path[0]])} (functions {functions}); rename one of these names",
+        f"the nodes form a cycle: {' → '.join([*path, path[0]])} (functions {functions}); "
+        "rename one of these names",
     )
 
 
@@ -325,7 +335,7 @@ def _check_defaults(name: str, consumers: list[Node]) -> None:
         one, other = consumers[0].defaults[name], node.defaults[name]
         if not _same(one, other):
             raise GraphError(
-                f"input {name!r} has two defaults: {one!r} in {consumers[0].name} and {other!r} in {node.name}; "
+                f"input {name!r} has two defaults: {one!r} in {consumers[0].name}, {other!r} in {node.name}; "
                 "make them equal, or rename one of the parameters",
             )
 

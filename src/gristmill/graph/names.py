@@ -6,6 +6,7 @@ Owns renames and scopes. Knows neither values nor mapspecs.
 import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from gristmill.errors import GraphError
@@ -61,12 +62,12 @@ class Names:
         """The same local names in another scope."""
         return replace(self, scope=None if scope is None else check_name(self.owner, "scope", scope))
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[str, ...]:
         """Graph names, in the order of the function's own."""
         return tuple(map(self.scoped, self.local_parameters))
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Graph names, in the order of the function's own."""
         return tuple(map(self.scoped, self.local_outputs))
@@ -83,7 +84,8 @@ class Names:
             if name in known:
                 return self.own_parameters[known.index(name)]
         raise GraphError(
-            f"{self.owner} has no parameter {name!r}{self._hint(name)}; it has {joined(self.local_parameters)}",
+            f"{self.owner} has no parameter {name!r}{self.hint(name)}; "
+            f"it has {joined(self.local_parameters)}",
         )
 
     def graph(self, own: str) -> str:
@@ -110,7 +112,8 @@ class Names:
                 raise GraphError(f"{self.owner} has two {kind} named {joined(twice)}; rename one of them")
         return self
 
-    def _hint(self, name: str) -> str:
+    def hint(self, name: str) -> str:
+        """What else a parameter called `name` might be, as the tail of a message."""
         if name in self.own_parameters:
             return f", which is called {self.local_parameters[self.own_parameters.index(name)]!r} here"
         return did_you_mean(name, self.local_parameters)

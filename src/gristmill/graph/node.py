@@ -1,10 +1,11 @@
 """Nodes: a function with the names of its parameters and outputs, and how it takes part in a graph.
 
-A node is an immutable value that can still be called as the plain function. Knows nothing of other nodes, storage
-or execution; what it says about caching or errors is for those who execute it.
+A node is an immutable value that can still be called as the plain function. Knows nothing of other nodes,
+storage or execution; what it says about caching or errors is for those who execute it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import WRAPPER_ASSIGNMENTS, cached_property
 from inspect import signature
@@ -18,11 +19,9 @@ from gristmill.graph.names import Names
 from gristmill.graph.options import Errors, NodeOptions
 from gristmill.graph.portable import Portable, located, place_of
 from gristmill.graph.signature import Signature, annotations, is_async
-from gristmill.graph.wording import did_you_mean, joined, title
+from gristmill.graph.wording import joined, title
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gristmill.identity.digest import Digest
 
 NAME_OPTIONS = frozenset({"output_name", "renames", "scope"})
@@ -31,10 +30,10 @@ NAME_OPTIONS = frozenset({"output_name", "renames", "scope"})
 # Compared by identity: defaults may be arrays, for which == gives no truth value.
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
-    """A function in a graph; made by `node`, changed by `with_`.
+    """A function in a graph, made by `node` and changed by `with_`.
 
-    Calling it calls the function, with the function's own parameter names. In the graph a parameter may have another
-    name (`renames`, `scope`), a value of its own (`bound`) or another default (`defaults`).
+    Calling it calls the function, with the function's own parameter names. In the graph a parameter may have
+    another name (`renames`, `scope`), a value of its own (`bound`) or another default (`defaults`).
 
     Examples
     --------
@@ -76,7 +75,7 @@ class Node:
                 vars(self)[name] = getattr(self.function, name)
         vars(self)["__wrapped__"] = self.function
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- what it is
 
     @property
     def name(self) -> str:
@@ -100,7 +99,7 @@ class Node:
 
     @cached_property
     def defaults(self) -> Mapping[str, object]:
-        """Values of parameters that nobody supplies, by graph name: the function's and those given to `node`."""
+        """Values of parameters that nobody supplies, by graph name."""
         merged = {**self.signature.defaults, **self.own_defaults}
         graph = {self.names.graph(own): value for own, value in merged.items()}
         return MappingProxyType({name: graph[name] for name in self.parameters if name in graph})
@@ -137,7 +136,7 @@ class Node:
         """
         return self.names.own(name)
 
-    # -- calling it ---------------------------------------------------------------------------------------------
+    # -- calling it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, with its own parameter names; then its hook."""
@@ -186,15 +185,19 @@ class Node:
             return tuple(self.output_picker(result, name) for name in own)
         if len(own) == 1:
             return (result,)
-        if isinstance(result, Sequence) and not isinstance(result, (str, bytes)) and len(result) == len(own):
-            return tuple(result)
-        length = f" of length {len(result)}" if isinstance(result, Sequence) else ""
+        if isinstance(result, Collection) and not isinstance(result, (str, bytes, Mapping, AbstractSet)):
+            values = tuple(result)
+            if len(values) == len(own):
+                return values
+            found = f"{len(values)} values"
+        else:
+            found = type(result).__name__
         raise GraphError(
-            f"{self.name} has {len(own)} outputs {joined(own)} but returned {type(result).__name__}{length}; "
+            f"{self.name} has {len(own)} outputs {joined(own)} but returned {found}; "
             "return a tuple with one value for each, or give output_picker=",
         )
 
-    # -- changing and sending it --------------------------------------------------------------------------------
+    # -- changing and sending it
 
     def with_(self, **changes: Unpack[NodeOptions]) -> "Node":
         """The same node with other options, which are those of `node`; names in the mapspec follow renames.
@@ -265,8 +268,8 @@ def node(
     errors: Errors = "skip",
     output_picker: Callable[[Any, str], object] | None = None,
     post_execution_hook: Callable[..., object] | None = None,
-    ignore_globals: "Iterable[str]" = (),
-    private: "Iterable[str]" = (),
+    ignore_globals: Iterable[str] = (),
+    private: Iterable[str] = (),
 ) -> Node | Callable[[Callable[..., Any]], Node]:
     """Make a node of a function, class, partial, bound method or callable instance; also as a decorator.
 
@@ -275,8 +278,8 @@ def node(
     func
         What to call. Its parameter names wire the graph.
     output_name
-        What the result is called: by default as the function; a tuple for several, which the function returns as a
-        tuple, or as anything that `output_picker` takes apart.
+        What the result is called: by default as the function; a tuple for several, which the function returns
+        as a tuple, or as anything that `output_picker` takes apart.
     mapspec
         The axes it is mapped over, like `"x[i], y[j] -> z[i, j]"`.
     renames
@@ -374,30 +377,14 @@ def _default_output(function: Callable[..., Any]) -> str:
 
 def _field(owner: str, names: Names, option: str, given: Any) -> tuple[str, object]:
     """The node's field that an option sets, and its checked value."""
-    match option:
-        case "mapspec":
-            return option, _in_graph_names(check.check_mapspec(owner, given), names)
-        case "defaults" | "bound":
-            values = check.check_mapping(owner, option, given)
-            return f"own_{option}", MappingProxyType(
-                {names.own(name): value for name, value in values.items()}
-            )
-        case "private":
-            return "own_private", tuple(names.own(name) for name in check.check_names(owner, option, given))
-        case "ignore_globals":
-            return option, check.check_names(owner, option, given)
-        case "cache" | "writable":
-            return option, check.check_flag(owner, option, given)
-        case "version":
-            return option, check.check_version(owner, given)
-        case "errors":
-            return option, check.check_errors(owner, given)
-        case "output_picker":
-            return option, check.check_callable(owner, option, "(result, name)", given)
-        case "post_execution_hook":
-            return option, check.check_callable(owner, option, "(node, result, kwargs)", given)
-    known = (*NodeOptions.__annotations__,)
-    raise TypeError(f"a node has no option {option!r}{did_you_mean(option, known)}; it has {joined(known)}")
+    if option == "mapspec":
+        return option, _in_graph_names(check.check_mapspec(owner, given), names)
+    if option in {"defaults", "bound"}:
+        values = check.check_mapping(owner, option, given)
+        return f"own_{option}", MappingProxyType({names.own(name): value for name, value in values.items()})
+    if option == "private":
+        return "own_private", tuple(names.own(name) for name in check.check_names(owner, option, given))
+    return option, check.check_option(owner, option, given)
 
 
 def _in_graph_names(spec: MapSpec | None, names: Names) -> MapSpec | None:
@@ -426,10 +413,8 @@ def _check_mapspec(node: Node) -> None:
     known = node.names.parameters
     for array in spec.inputs:
         if array.name not in known:
-            hint = did_you_mean(array.name, known)
-            spec.refuse(
-                array.name, f"{node.name} has no parameter {array.name!r}{hint}; it has {joined(known)}"
-            )
+            what = f"{node.name} has no parameter {array.name!r}{node.names.hint(array.name)}"
+            spec.refuse(array.name, f"{what}; it has {joined(known)}")
         if array.axes and array.name in node.bound:
             spec.refuse(
                 array.name,

@@ -4,6 +4,7 @@ Knows neither functions nor nodes; what depends on a function's parameters is ch
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict, get_args
 
 from gristmill.errors import GraphError
@@ -38,8 +39,9 @@ def check_output_name(owner: str, given: Any) -> tuple[str, ...]:
     """One or several output names as a tuple."""
     if isinstance(given, str):
         return (check_name(owner, "output_name", given),)
-    if not isinstance(given, (tuple, list)) or len(given) < 2:
-        one = f", for one output write {given[0]!r}" if isinstance(given, (tuple, list)) and given else ""
+    if not isinstance(given, (tuple, list)) or len(given) <= 1:
+        # A tuple of one could mean a result that is a tuple of one: two meanings, so neither.
+        one = f"; for one output write {given[0]!r}" if isinstance(given, (tuple, list)) and given else ""
         raise GraphError(
             f"output_name of {owner} is {given!r}; use a name, or a tuple of two or more{one}",
         )
@@ -56,38 +58,6 @@ def check_mapspec(owner: str, given: Any) -> MapSpec | None:
     if isinstance(given, str):
         return MapSpec.parse(given)
     raise GraphError(f"mapspec of {owner} is {given!r}; use text like 'x[i] -> y[i]', or None")
-
-
-def check_flag(owner: str, option: str, given: Any) -> bool:
-    """A bool; 0 and 1 are more likely a mistake than a choice."""
-    if isinstance(given, bool):
-        return given
-    raise GraphError(f"{option} of {owner} is {given!r}; use True or False")
-
-
-def check_version(owner: str, given: Any) -> str | None:
-    """A string that stands for the code, or None."""
-    if given is None or (isinstance(given, str) and given):
-        return given
-    raise GraphError(f"version of {owner} is {given!r}; use a string like '2', or None to follow the code")
-
-
-def check_errors(owner: str, given: Any) -> Errors:
-    """One of the ways to treat failed elements."""
-    known: tuple[Errors, ...] = get_args(Errors)
-    for way in known:
-        if given == way:
-            return way
-    raise GraphError(
-        f"errors of {owner} is {given!r}{did_you_mean(str(given), known)}; use {joined(known, 'or')}"
-    )
-
-
-def check_callable(owner: str, option: str, form: str, given: Any) -> Callable[..., Any] | None:
-    """Something to call, or None."""
-    if given is None or callable(given):
-        return given  # type: ignore[no-any-return]  # callable() narrows Any to a callable that returns object
-    raise GraphError(f"{option} of {owner} is {given!r}; use a function {form}, or None")
 
 
 def check_names(owner: str, option: str, given: Any) -> tuple[str, ...]:
@@ -107,3 +77,63 @@ def check_mapping(owner: str, option: str, given: Any) -> Mapping[str, Any]:
     if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
         return given
     raise GraphError(f"{option} of {owner} is {given!r}; use a mapping like {{'x': ...}}")
+
+
+def check_option(owner: str, option: str, given: Any) -> Any:
+    """The value of an option that does not depend on the function.
+
+    Raises
+    ------
+    GraphError
+        If it is not what the option takes.
+    TypeError
+        If there is no such option.
+    """
+    if option not in CHECKS:
+        known = tuple(NodeOptions.__annotations__)
+        raise TypeError(
+            f"a node has no option {option!r}{did_you_mean(option, known)}; it has {joined(known)}"
+        )
+    return CHECKS[option](owner, option, given)
+
+
+def _check_flag(owner: str, option: str, given: Any) -> bool:
+    """A bool; 0 and 1 are more likely a mistake than a choice."""
+    if isinstance(given, bool):
+        return given
+    raise GraphError(f"{option} of {owner} is {given!r}; use True or False")
+
+
+def _check_version(owner: str, option: str, given: Any) -> str | None:
+    if given is None or (isinstance(given, str) and given):
+        return given
+    raise GraphError(f"{option} of {owner} is {given!r}; use a string like '2', or None to follow the code")
+
+
+def _check_errors(owner: str, option: str, given: Any) -> str:
+    known: tuple[str, ...] = get_args(Errors)
+    if given in known:
+        return str(given)
+    hint = did_you_mean(str(given), known)
+    raise GraphError(f"{option} of {owner} is {given!r}{hint}; use {joined(known, 'or')}")
+
+
+def _check_callable(owner: str, option: str, given: Any) -> object:
+    if given is None or callable(given):
+        return given
+    form = "(node, result, kwargs)" if option == "post_execution_hook" else "(result, name)"
+    raise GraphError(f"{option} of {owner} is {given!r}; use a function of {form}, or None")
+
+
+CHECKS: Mapping[str, Callable[[str, str, Any], object]] = MappingProxyType(
+    {
+        "cache": _check_flag,
+        "writable": _check_flag,
+        "version": _check_version,
+        "errors": _check_errors,
+        "output_picker": _check_callable,
+        "post_execution_hook": _check_callable,
+        "ignore_globals": check_names,
+    },
+)
+"""The options that stand for themselves, each with its check `(owner, option, given)`."""

@@ -1,8 +1,8 @@
 """How a function travels to another process when a node has taken its name.
 
 `@node` puts a node where the function was, so `module.f` is no longer the function: pickle refuses to send it
-by reference, and cloudpickle would send all of it by value. Sending "what the node at `module.f` wraps" is both
-small and right. Knows nothing else of nodes.
+by reference, and cloudpickle would send all of it by value. Sending "what the node at `module.f` wraps" is
+both small and right. Knows nothing else of nodes.
 """
 
 import importlib
@@ -37,7 +37,7 @@ class Portable:
 def place_of(thing: Any) -> tuple[str, str] | None:
     """Module and qualified name, if another process can import them.
 
-    A script or notebook (`__main__`) and modules registered with cloudpickle go by value, as functions there do.
+    A script or notebook (`__main__`) and modules registered with cloudpickle go by value, as functions do.
     """
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__" or "<" in name:

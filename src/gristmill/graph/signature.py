@@ -1,7 +1,7 @@
 """What a callable takes: its own parameter names, defaults and annotations.
 
-The one place that knows how functions, classes, partials, bound methods, callable instances and builtins differ.
-Knows nothing of graph names.
+The one place that knows how functions, classes, partials, bound methods, callable instances and builtins
+differ. Knows nothing of graph names.
 """
 
 import functools
@@ -80,7 +80,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     (True, True, False)
     """
     plain = _plain(function)
-    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))
+    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(_call_method(plain))
 
 
 def annotations(function: Callable[..., Any]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
         return {**_hints(own), **_hints(plain), "return": plain}
     if inspect.isroutine(plain):
         return _hints(plain)
-    return _hints(getattr(type(plain), "__call__", None))
+    return _hints(_call_method(plain))
 
 
 def _hints(owner: Any) -> dict[str, Any]:
@@ -121,6 +121,10 @@ def _hints_one_by_one(owner: Any) -> dict[str, Any]:
     return found
 
 
+def _call_method(instance: object) -> Any:
+    return getattr(type(instance), "__call__", None)  # noqa: B004 - the method itself is wanted
+
+
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
@@ -133,7 +137,8 @@ def _inspected(function: Any) -> list[inspect.Parameter]:
     except (TypeError, ValueError):
         what = "is not callable" if not callable(function) else "does not tell its parameters"
         raise GraphError(
-            f"cannot make a node of {title(function)}: it {what}; wrap it in a function that names its parameters",
+            f"cannot make a node of {title(function)}: it {what}; "
+            "wrap it in a function that names its parameters",
         ) from None
 
 
@@ -141,7 +146,7 @@ def _refuse_variadic(function: Callable[..., Any], parameter: inspect.Parameter)
     if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
         return
     raise GraphError(
-        f"cannot make a node of {title(function)}: it takes '{parameter}', but a graph is wired by parameter names; "
+        f"cannot make a node of {title(function)}: it takes '{parameter}', but a graph is wired by names; "
         "name each parameter, or wrap it in a function that does"
         " (a decorator keeps the names with functools.wraps)",
     )
@@ -156,12 +161,18 @@ def _default(function: Callable[..., Any], parameter: inspect.Parameter) -> obje
 
 
 def _factory(owner: Any, name: str) -> Callable[[], object] | None:
-    if name in (fields := getattr(owner, "__dataclass_fields__", {})):
-        found = fields[name].default_factory
-    elif name in (fields := getattr(owner, "model_fields", {})):
+    fields = {**getattr(owner, "__dataclass_fields__", {}), **getattr(owner, "model_fields", {})}
+    if name in fields:
         found = fields[name].default_factory
     else:
-        field = getattr(getattr(owner, "__attrs_attrs__", None), name, None)
-        default = getattr(field, "default", None)
+        default = getattr(getattr(getattr(owner, "__attrs_attrs__", None), name, None), "default", None)
         found = None if getattr(default, "takes_self", True) else getattr(default, "factory", None)
-    return found if callable(found) and not Signature.of(found).parameters else None
+    return found if callable(found) and not _needs_arguments(found) else None
+
+
+def _needs_arguments(factory: Callable[..., object]) -> bool:
+    try:
+        found = inspect.signature(factory).parameters.values()
+    except ValueError:
+        return False  # builtins like dict, which say nothing, make an empty value
+    return any(p.default is p.empty and p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD} for p in found)

@@ -1,7 +1,8 @@
 """Phrases that error messages of this layer share. Knows nothing of what they are about."""
 
 import difflib
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -36,7 +37,17 @@ def joined(names: Iterable[str], conjunction: str = "and") -> str:
     return f" {conjunction} ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
 
 
-def title(function: Callable[..., Any]) -> str:
-    """What to call a function in a message: its qualified name, else its repr."""
+def title(function: Any) -> str:
+    """What to call a function in a message: its qualified name, or what it is made of.
+
+    Examples
+    --------
+    >>> title(len), title(functools.partial(round, 2.5)), title(3)
+    ('len', 'partial(round)', '3')
+    """
+    if isinstance(function, functools.partial):
+        return f"partial({title(function.func)})"
+    if not callable(function):
+        return repr(function)
     name = getattr(function, "__qualname__", None)
-    return name.rpartition("<locals>.")[2] if isinstance(name, str) else repr(function)
+    return name.rpartition("<locals>.")[2] if isinstance(name, str) else f"{title(type(function))} instance"
