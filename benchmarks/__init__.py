@@ -1,0 +1,1 @@
+"""What gristmill costs, side by side with its peers and with the raw limits: `python -m benchmarks`."""

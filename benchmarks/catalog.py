@@ -1,0 +1,20 @@
+"""Every case there is, in the order of the report."""
+
+from benchmarks.case import Case, Runner
+from benchmarks.cases import arrays, cold, hashing, imports, parallel, resumed
+
+CASES: tuple[Case, ...] = (
+    *resumed.CASES,
+    *cold.CASES,
+    *parallel.CASES,
+    *arrays.CASES,
+    *hashing.CASES,
+    *imports.CASES,
+)
+
+
+def find_runner(case: str, system: str) -> Runner:
+    """The runner of that name in the case of that name."""
+    return next(
+        runner for entry in CASES if entry.name == case for runner in entry.runners if runner.system == system
+    )
