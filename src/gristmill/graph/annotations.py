@@ -1,0 +1,97 @@
+"""Whether the annotations of a graph's functions agree where one takes what another makes.
+
+Owns which part of a value travels along an edge; which types go together is in `compatible`. Knows nothing of
+values, and refuses only what surely cannot work.
+"""
+
+from typing import Any, NamedTuple, get_args, get_origin
+
+from gristmill.errors import GraphError
+from gristmill.graph.compatible import compatible, element, holds_many, shown
+from gristmill.graph.graph import Graph
+from gristmill.graph.node import Node
+
+
+class Edge(NamedTuple):
+    """One parameter that takes one output."""
+
+    maker: Node
+    taker: Node
+    name: str
+
+
+def check_annotations(graph: Graph) -> None:
+    """See that what each node is annotated to return fits what its consumers are annotated to take.
+
+    Raises
+    ------
+    GraphError
+        At the first edge that surely cannot work, naming both functions, the parameter and both types.
+
+    Examples
+    --------
+    >>> from gristmill.graph.node import node
+    >>> def load() -> str: ...
+    >>> def double(text: int): ...
+    >>> check_annotations(Graph([node(load, output_name="text"), node(double)]))
+    Traceback (most recent call last):
+    gristmill.errors.GraphError: double takes text: int, but load returns str; ...
+    """
+    for taker in graph.nodes:
+        for name in taker.parameters:
+            if name in graph.outputs:
+                _check(graph, Edge(graph.producer(name), taker, name))
+
+
+def _check(graph: Graph, edge: Edge) -> None:
+    wanted = edge.taker.annotations.get(edge.taker.own_name(edge.name), Any)
+    # pydantic converts what it is given.
+    if wanted is Any or hasattr(edge.taker.function, "model_fields"):
+        return
+    given = _made(edge)
+    depth = _reduced(graph, edge)
+    if depth and not holds_many(wanted):
+        raise GraphError(
+            f"{edge.taker.name} takes {_own(edge)}: {shown(wanted)}, but gets many elements of {_array(graph, edge)}; "
+            f"map it with a mapspec, or annotate {_own(edge)} as list or np.ndarray",
+        )
+    if not compatible(given, element(wanted, depth)):
+        each = "each element of " if depth else ""
+        raise GraphError(
+            f"{edge.taker.name} takes {_own(edge)}: {shown(wanted)}, but {edge.maker.name} returns "
+            f"{shown(edge.maker.annotations['return'])}{f' ({each}{edge.name})' if each else ''}; "
+            "correct one of the annotations, or build the pipeline with validate_types=False",
+        )
+
+
+def _own(edge: Edge) -> str:
+    return edge.taker.own_name(edge.name)
+
+
+def _array(graph: Graph, edge: Edge) -> str:
+    return f"{edge.name}[{', '.join(graph.axes[edge.name])}]"
+
+
+def _made(edge: Edge) -> Any:
+    """The type of one element of the output, as far as annotations tell."""
+    maker = edge.maker
+    hint = maker.annotations.get("return", Any)
+    if maker.output_picker is not None:
+        return Any
+    if len(maker.output_names) > 1:
+        hint = _of_several(hint, maker.output_names.index(edge.name), len(maker.output_names))
+    return element(hint, len(maker.mapspec.inner_axes) if maker.mapspec else 0)
+
+
+def _of_several(hint: Any, place: int, count: int) -> Any:
+    parts = get_args(hint)
+    fits = get_origin(hint) is tuple and len(parts) == count and Ellipsis not in parts
+    return parts[place] if fits else Any
+
+
+def _reduced(graph: Graph, edge: Edge) -> int:
+    """How many dimensions of the output one call takes all of."""
+    array = edge.taker.mapspec.input(edge.name) if edge.taker.mapspec else None
+    if array is not None and array.axes:
+        return len(array.reduced)
+    return len(graph.axes.get(edge.name, ()))
