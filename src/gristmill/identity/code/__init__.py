@@ -1,0 +1,1 @@
+"""Identity of code: what `gristmill.identity.fingerprint` is made of."""

@@ -1,0 +1,88 @@
+"""What a fingerprint was computed from, and whether that still holds.
+
+Owns the record of objects looked at, compared by identity, and of mutable values, compared by digest. Knows nothing
+of why they were looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import is_
+from types import CellType, FunctionType
+from typing import Any, Final
+
+MISSING: Final = object()
+"""Stands for a name that is not there, and for the content of an empty cell."""
+
+Recheck = Callable[[object], object]
+
+
+def content(cell: CellType) -> object:
+    """What a closure's cell holds."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def _makings(function: FunctionType) -> tuple[object, ...]:
+    return (function.__code__, function.__defaults__, function.__kwdefaults__, function.__closure__)
+
+
+@dataclass(slots=True)
+class Reads:
+    """A record of what was read.
+
+    References are strong: the record lives as long as the function that it is about, or until it is made anew.
+    """
+
+    _spaces: dict[int, tuple[Mapping[str, object], list[str], list[object]]] = field(default_factory=dict)
+    _whole: list[tuple[Mapping[str, object], tuple[object, ...]]] = field(default_factory=list)
+    _cells: list[CellType] = field(default_factory=list)
+    _contents: list[object] = field(default_factory=list)
+    _functions: list[tuple[FunctionType, tuple[object, ...]]] = field(default_factory=list)
+    _values: list[tuple[Callable[[], object], object]] = field(default_factory=list)
+
+    def get(self, space: Mapping[str, Any], name: str) -> Any:
+        """Look a name up in a namespace."""
+        value = space.get(name, MISSING)
+        _, names, values = self._spaces.setdefault(id(space), (space, [], []))
+        names.append(name)
+        values.append(value)
+        return value
+
+    def items(self, space: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """All of a namespace, sorted by name."""
+        self._whole.append((space, tuple(space.values())))
+        return sorted(space.items())
+
+    def cell(self, cell: CellType) -> Any:
+        """What a closure's cell holds."""
+        value = content(cell)
+        self._cells.append(cell)
+        self._contents.append(value)
+        return value
+
+    def function(self, function: FunctionType) -> None:
+        """Note a function's code, defaults and closure."""
+        self._functions.append((function, _makings(function)))
+
+    def value(self, look: Callable[[], object], found: object) -> None:
+        """Note a mutable value by what a function finds out about it."""
+        self._values.append((look, found))
+
+    def hold(self) -> bool:
+        """Whether everything is as it was."""
+        for space, names, values in self._spaces.values():
+            if not all(map(is_, [space.get(name, MISSING) for name in names], values)):
+                return False
+        for whole, saved in self._whole:
+            if len(whole) != len(saved) or not all(map(is_, whole.values(), saved)):
+                return False
+        if not all(map(is_, map(content, self._cells), self._contents)):
+            return False
+        for function, makings in self._functions:
+            if not all(map(is_, _makings(function), makings)):
+                return False
+        return all(look() == found for look, found in self._values)

@@ -1,0 +1,123 @@
+"""The graph of everything that a function's behaviour depends on.
+
+Owns the walk from object to object and the digest of what it found. Knows the kinds of objects only through the
+describer that it is given.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from types import CodeType
+from typing import Any
+
+from xxhash import xxh3_128_digest
+
+from gristmill.identity.code.colour import digests
+from gristmill.identity.code.origin import Origin, Policy, counted, distribution, origin
+from gristmill.identity.code.reads import Reads
+from gristmill.identity.scalars import length, text
+
+
+@dataclass(slots=True, eq=False)
+class Vertex:
+    """One thing that counts: a function, a class, a value, a library's function."""
+
+    kind: str
+    name: str
+    location: str
+    thing: Any
+    local: list[bytes] = field(default_factory=list)
+    """What counts about the thing itself."""
+    edges: list[int] = field(default_factory=list)
+    """What else it depends on."""
+    combine: Callable[[Sequence[bytes]], bytes] | None = None
+    """Digest from those of the edges' ends, where it is not just local bytes and those."""
+
+    def note(self, *parts: str | bytes) -> None:
+        """Count some text or bytes."""
+        self.local += [length(len(part)) + part if isinstance(part, bytes) else text(part) for part in parts]
+
+    def own_digest(self) -> bytes:
+        """Digest of the thing alone."""
+        return xxh3_128_digest(text(self.kind) + b"".join(self.local))
+
+    def digest(self, targets: Sequence[bytes]) -> bytes:
+        """Digest of the thing and all that it depends on."""
+        if self.combine is not None:
+            return self.combine(targets)
+        return xxh3_128_digest(self.own_digest() + b"".join(targets))
+
+
+@dataclass(slots=True, eq=False)
+class Walk:
+    """A walk over everything that can be reached from one function.
+
+    Each thing is met once, told apart by its identity; `describe` says what counts about it and where to go on.
+    """
+
+    home: str | None
+    policy: Policy
+    ignored: frozenset[str]
+    describe: Callable[[Walk, Vertex], None]
+    reads: Reads = field(default_factory=Reads)
+    vertices: list[Vertex] = field(default_factory=list)
+    unfollowed: set[str] = field(default_factory=set)
+    libraries: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Version and counted version of each distribution met, by name."""
+    _known: dict[object, int] = field(default_factory=dict)
+
+    def run(self, root: Vertex) -> list[bytes]:
+        """Walk from `root`; the first digest is its."""
+        self.vertices.append(root)
+        for vertex in self.vertices:  # grows meanwhile
+            self.describe(self, vertex)
+        edges = [vertex.edges for vertex in self.vertices]
+        return digests(edges, lambda i, targets: self.vertices[i].digest(targets))
+
+    def edge(self, source: Vertex, label: str, thing: Any, name: str = "", location: str = "") -> None:
+        """Make `source` depend on `thing` under a label."""
+        source.note(label)
+        source.edges.append(self.place(thing, name or label, location or source.location))
+
+    def place(self, thing: Any, name: str, location: str, key: object = None) -> int:
+        """The number of the vertex for a thing."""
+        key = id(thing) if key is None else key
+        number = self._known.get(key)
+        if number is None:
+            number = self._known[key] = len(self.vertices)
+            self.vertices.append(Vertex("value", name, location, thing))
+        return number
+
+    def is_own(self, module: str | None) -> bool:
+        """Whether a module is the user's."""
+        return origin(module, self.home) is Origin.OWN
+
+    def library(self, vertex: Vertex, module: str, name: str) -> None:
+        """Describe something by its name and the version of what it is installed with."""
+        vertex.kind, vertex.name = "library", f"{module}.{name}"
+        vertex.note(module, name, *self.version(module))
+
+    def version(self, module: str) -> tuple[str, str]:
+        """Distribution of a library's module and the version that counts; Python's own is counted once for all."""
+        if origin(module, self.home) is Origin.STDLIB:
+            return "", ""
+        found = distribution(module)
+        if found is None:
+            return "", ""
+        name, version = found
+        part = counted(version, self.policy)
+        self.libraries[name] = (version, part)
+        return name, part
+
+
+def place_of(code: CodeType) -> str:
+    """File name and line of a code object, for people."""
+    return f"{PurePath(code.co_filename).name}:{code.co_firstlineno}"
+
+
+def python_version() -> str:
+    """Major and minor version of the interpreter."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

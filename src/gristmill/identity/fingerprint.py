@@ -1,0 +1,194 @@
+"""The identity of code: `fingerprint`.
+
+Owns the entry point, the memo of earlier fingerprints, and the account of what one was made from. Knows nothing of
+nodes, and leaves values to `digest`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, Literal, overload
+
+from xxhash import xxh3_128_digest
+
+from gristmill.identity.code.functions import module_of
+from gristmill.identity.code.origin import Policy, top_level
+from gristmill.identity.code.reads import Reads
+from gristmill.identity.code.values import describe, describe_root
+from gristmill.identity.code.walk import Vertex, Walk, python_version
+from gristmill.identity.scalars import text
+from gristmill.identity.types import SCHEME, Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that a fingerprint depends on."""
+
+    kind: str
+    """``function``, ``class``, ``value``, ``library``, …"""
+    name: str
+    """What its code or the code that uses it calls it."""
+    location: str
+    """Where to find it, for people; it does not count."""
+    digest: Digest
+    """Identity of the part alone, so that the part that changed is the one whose digest did."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeReport:
+    """A fingerprint and what it was made from."""
+
+    digest: Digest
+    """The fingerprint."""
+    parts: tuple[Part, ...]
+    """Everything that it depends on, sorted."""
+    unfollowed: tuple[str, ...]
+    """What the code may depend on and the fingerprint does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    report: CodeReport
+    reads: Reads
+
+
+_memo: dict[tuple[object, ...], tuple[weakref.ref[Any], _Found]] = {}
+"""Fingerprints by the identity of live functions and the options. Module state because a function is fingerprinted
+by whoever meets it; an entry goes when its function goes, and is used only while everything it read is unchanged."""
+
+
+@overload
+def fingerprint(
+    function: Callable[..., object],
+    *,
+    version: str | None = None,
+    ignore_globals: Collection[str] = (),
+    versions: Policy = "major",
+    explain: Literal[False] = False,
+) -> Digest: ...
+
+
+@overload
+def fingerprint(
+    function: Callable[..., object],
+    *,
+    version: str | None = None,
+    ignore_globals: Collection[str] = (),
+    versions: Policy = "major",
+    explain: Literal[True],
+) -> CodeReport: ...
+
+
+def fingerprint(
+    function: Callable[..., object],
+    *,
+    version: str | None = None,
+    ignore_globals: Collection[str] = (),
+    versions: Policy = "major",
+    explain: bool = False,
+) -> Digest | CodeReport:
+    """Return the identity of a function's behaviour: its live code and everything of the user's that it uses.
+
+    Parameters
+    ----------
+    function
+        Anything that can be called. The defaults of its own parameters do not count: they are arguments.
+    version
+        Stands for the code, together with module and qualified name.
+    ignore_globals
+        Names of globals, closure variables or ``Class.attribute`` that do not count.
+    versions
+        How much of the version of an installed distribution counts.
+    explain
+        Return a `CodeReport` instead of the digest alone.
+
+    Raises
+    ------
+    ValueError
+        For an unknown `versions`.
+
+    Examples
+    --------
+    >>> def half(x):
+    ...     return x / 2
+    >>> first = fingerprint(half)
+    >>> def half(x):
+    ...     return x * 0.5
+    >>> fingerprint(half) == first
+    False
+    """
+    if versions not in ("major", "exact", "ignore"):
+        raise ValueError(f"versions={versions!r}: expected 'major', 'exact' or 'ignore'")
+    if version is not None:
+        report = _by_version(function, version)
+    else:
+        report = _remembered(function, frozenset(ignore_globals), versions)
+    return report if explain else report.digest
+
+
+def _by_version(function: Callable[..., object], version: str) -> CodeReport:
+    named = function if hasattr(function, "__qualname__") else type(function)
+    name = f"{named.__module__}.{named.__qualname__}"
+    digest = Digest(xxh3_128_digest(text(SCHEME) + text("version") + text(version) + text(name)))
+    return CodeReport(digest, (Part("version", name, version, digest),), ())
+
+
+def _remembered(function: Callable[..., object], ignored: frozenset[str], policy: Policy) -> CodeReport:
+    key = (id(function), ignored, policy)
+    entry = _memo.get(key)
+    if entry is not None and entry[0]() is function and entry[1].reads.hold():
+        return entry[1].report
+    found = _find(function, ignored, policy)
+
+    def forget(reference: weakref.ref[Any]) -> None:
+        if key in _memo and _memo[key][0] is reference:
+            del _memo[key]
+
+    try:
+        _memo[key] = (weakref.ref(function, forget), found)
+    except TypeError:
+        pass  # what cannot be referred to weakly cannot be told from its successor
+    return found.report
+
+
+def _find(function: Callable[..., object], ignored: frozenset[str], policy: Policy) -> _Found:
+    walk = Walk(_home(function), policy, ignored, _describe)
+    root = Vertex("function", getattr(function, "__qualname__", type(function).__qualname__), "", function)
+    digests = walk.run(root)
+    head = text(SCHEME) + text("fingerprint") + text(python_version())
+    report = CodeReport(
+        Digest(xxh3_128_digest(head + digests[0])),
+        _parts(walk, digests),
+        tuple(sorted(walk.unfollowed)),
+    )
+    return _Found(report, walk.reads)
+
+
+def _describe(walk: Walk, vertex: Vertex) -> None:
+    if vertex is walk.vertices[0]:
+        describe_root(walk, vertex)
+    else:
+        describe(walk, vertex)
+
+
+def _home(function: object) -> str | None:
+    """The top-level package of a function, whose code is the user's own wherever it is installed."""
+    function = getattr(function, "func", function)
+    function = getattr(function, "__func__", function)
+    module = module_of(function) if isinstance(function, FunctionType) else getattr(function, "__module__", None)
+    return top_level(module) if module else None
+
+
+def _parts(walk: Walk, digests: list[bytes]) -> tuple[Part, ...]:
+    parts = [
+        Part(v.kind, v.name, v.location, Digest(digests[i] if v.kind == "value" else v.own_digest()))
+        for i, v in enumerate(walk.vertices)
+    ]
+    parts += [
+        Part("distribution", f"{name} {counted}".strip(), version, Digest(xxh3_128_digest(text(counted))))
+        for name, (version, counted) in walk.libraries.items()
+    ]
+    return tuple(sorted(set(parts), key=lambda part: (part.kind, part.name, part.location, part.digest)))
