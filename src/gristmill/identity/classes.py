@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gristmill.identity.scalars import text
+from gristmill.identity.primitives import text
 
 
 def qualified_name(thing: Any) -> bytes:

@@ -1,7 +1,7 @@
 """Many scalars of one type, encoded at once.
 
-Owns the shortcuts for homogeneous sequences. They write exactly what the encoding of one value after the other
-writes; nothing here defines an encoding.
+Owns the shortcuts for homogeneous sequences. They write exactly what the encoding of one value after the
+other writes; nothing here defines an encoding.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from gristmill.identity import tags
+from gristmill.identity.scalars import NAN, scalar_head
 
 Rows = NDArray[np.uint8]
 """One encoded value per row, C order."""
+
+NUMBERS = frozenset(np.dtype(code).type for code in "?bhilqBHILQefdFD")
 
 WORTHWHILE = 16
 """Below this many values the fixed cost of numpy outweighs what it saves."""
 
 
 def scalar_rows(values: Sequence[Any]) -> Rows | None:
-    """Encode int64-range ints or floats, one per row; None when `values` are not all the same kind of these.
+    """Encode ints, floats or numpy numbers, one per row; None when `values` are not all of one such type.
 
     Parameters
     ----------
@@ -37,6 +40,9 @@ def scalar_rows(values: Sequence[Any]) -> Rows | None:
         return integer_rows(values)
     if kinds == {float}:
         return real_rows(np.array(values, "<f8"))
+    if len(kinds) == 1 and kinds <= NUMBERS:
+        items = np.array(values)
+        return rows(scalar_head(items.dtype), items)
     return None
 
 
@@ -50,7 +56,7 @@ def integer_rows(values: Sequence[int]) -> Rows | None:
 
 def real_rows(values: NDArray[np.float64]) -> Rows:
     """Encode Python floats held in an array, which is changed: its NaNs become the canonical one."""
-    values[values != values] = np.nan
+    values[np.isnan(values)] = NAN
     return rows(tags.FLOAT, values)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from gristmill.identity import tags
 from gristmill.identity.columns import WORTHWHILE, scalar_rows
 from gristmill.identity.encoder import Encoder, Writer
-from gristmill.identity.scalars import SCALARS, length, text
+from gristmill.identity.primitives import length, text
+from gristmill.identity.scalars import SCALARS
 
 
 def write_items(encoder: Encoder, values: list[Any] | tuple[Any, ...]) -> None:
@@ -24,17 +25,17 @@ def write_items(encoder: Encoder, values: list[Any] | tuple[Any, ...]) -> None:
     encoder.values(values)
 
 
-def write_list(encoder: Encoder, value: list[Any]) -> None:
+def _write_list(encoder: Encoder, value: list[Any]) -> None:
     encoder.parts.append(tags.LIST + length(len(value)))
     write_items(encoder, value)
 
 
-def write_tuple(encoder: Encoder, value: tuple[Any, ...]) -> None:
+def _write_tuple(encoder: Encoder, value: tuple[Any, ...]) -> None:
     encoder.parts.append(tags.TUPLE + length(len(value)))
     write_items(encoder, value)
 
 
-def write_dict(encoder: Encoder, value: dict[Any, Any]) -> None:
+def _write_dict(encoder: Encoder, value: dict[Any, Any]) -> None:
     """Keys and values in insertion order, which functions can see."""
     append, compound, scalar_of = encoder.parts.append, encoder.compound, SCALARS.get
     append(tags.DICT + length(len(value)))
@@ -56,24 +57,18 @@ def write_unordered(encoder: Encoder, tag: bytes, value: Collection[Any]) -> Non
     encoder.parts.append(tag + length(len(digests)) + b"".join(digests))
 
 
-def write_set(encoder: Encoder, value: set[Any]) -> None:
+def _write_set(encoder: Encoder, value: set[Any]) -> None:
     write_unordered(encoder, tags.SET, value)
 
 
-def write_frozenset(encoder: Encoder, value: frozenset[Any]) -> None:
+def _write_frozenset(encoder: Encoder, value: frozenset[Any]) -> None:
     write_unordered(encoder, tags.FROZENSET, value)
 
 
-def write_slice(encoder: Encoder, value: slice) -> None:
-    encoder.parts.append(tags.SLICE)
-    encoder.values((value.start, value.stop, value.step))
-
-
 CONTAINERS: Mapping[type, Writer] = {
-    list: write_list,
-    tuple: write_tuple,
-    dict: write_dict,
-    set: write_set,
-    frozenset: write_frozenset,
-    slice: write_slice,
+    list: _write_list,
+    tuple: _write_tuple,
+    dict: _write_dict,
+    set: _write_set,
+    frozenset: _write_frozenset,
 }

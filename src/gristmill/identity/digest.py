@@ -1,8 +1,7 @@
 """The identity of values: `digest` and its forms for many values at once.
 
-Owns the entry points and the order in which writers are tried. Two values have the same digest when they have
-the same types and the same structure. Knows nothing of code (fingerprints come through one function), call keys
-or stores.
+Owns the entry points. Two values have the same digest when they have the same types and the same structure.
+Knows nothing of code (fingerprints come through one function), of call keys, or of stores.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from gristmill.errors import DigestError
 from gristmill.identity import tags
-from gristmill.identity.arrays import Array, content_hash, header, is_plain, scalar_head, shape_bytes
-from gristmill.identity.columns import WORTHWHILE, hash_rows, prefixed, rows, scalar_rows
+from gristmill.identity.arrays import Array, buffer_of, content_hash, header
 from gristmill.identity.classes import identify_code
+from gristmill.identity.columns import WORTHWHILE, hash_rows, prefixed, rows, scalar_rows
 from gristmill.identity.dispatch import register_digest, writer_of
-from gristmill.identity.encoder import PREFIX, Code, Encoder, Unidentifiable
-from gristmill.identity.scalars import SCALARS
+from gristmill.identity.dtypes import is_plain, shape_bytes
+from gristmill.identity.encoder import PREFIX, Code, Encoder, NoIdentityError
+from gristmill.identity.scalars import SCALARS, scalar_head
 from gristmill.identity.types import Digest, Root
 
 __all__ = [
@@ -40,9 +39,12 @@ ADVICE = (
 )
 
 
-def refusal(failure: Unidentifiable | RecursionError, name: str) -> DigestError:
+PLAIN_ARRAYS = (np.ndarray, np.memmap)
+
+
+def refusal(failure: NoIdentityError | RecursionError, name: str) -> DigestError:
     """Say which value has no digest, why, and what to do."""
-    if isinstance(failure, Unidentifiable):
+    if isinstance(failure, NoIdentityError):
         return DigestError(f"{name}{failure.path} has no digest: {failure.reason}. {ADVICE}")
     return DigestError(f"{name} has no digest: it is nested too deeply. {ADVICE}")
 
@@ -75,12 +77,14 @@ def digest(value: object, *, name: str = "value", code: Code = identify_code) ->
     encoder = Encoder(writer_of, code)
     try:
         encoder.compound(value)
-    except (Unidentifiable, RecursionError) as failure:
+    except (NoIdentityError, RecursionError) as failure:
         raise refusal(failure, name) from None
     return Digest(encoder.digest())
 
 
-def digest_block(values: Sequence[object], *, name: str = "value", code: Code = identify_code) -> bytes:
+def digest_block(
+    values: Sequence[object] | Array, *, name: str = "value", code: Code = identify_code
+) -> bytes:
     """Return the digests of many values, one after the other, 16 bytes each.
 
     Raises
@@ -114,7 +118,7 @@ def _each(values: Sequence[object], name: str, code: Code) -> bytes:
                 del parts[1:]
                 compound(value)
                 append(finish())
-    except (Unidentifiable, RecursionError) as failure:
+    except (NoIdentityError, RecursionError) as failure:
         raise refusal(failure, f"{name}[{len(digests)}]") from None
     return b"".join(digests)
 
@@ -127,13 +131,12 @@ def digest_rows(array: Array, *, name: str = "value", code: Code = identify_code
     array
         At least one-dimensional.
     """
-    array = np.asarray(array)
     dtype = array.dtype
-    if not is_plain(dtype) or dtype.names is not None:
+    if type(array) not in PLAIN_ARRAYS or not is_plain(dtype):
         return _each(list(array), name, code)
     if array.ndim > 1:
         return _sub_arrays(array)
-    if dtype.kind in "US":
+    if dtype.names is not None or dtype.kind in "US":
         return _each(list(array), name, code)
     # An item is in the machine's byte order, whatever its array is in.
     native = dtype.newbyteorder("=")
@@ -142,23 +145,27 @@ def digest_rows(array: Array, *, name: str = "value", code: Code = identify_code
 
 def _sub_arrays(array: Array) -> bytes:
     head = PREFIX + header(array[:1].reshape(array.shape[1:])) if len(array) else b""
-    return b"".join([xxh3_128_digest(head + content_hash(row)) for row in array])
+    if not array.flags.c_contiguous:
+        return b"".join([xxh3_128_digest(head + content_hash(row)) for row in array])
+    hash_, size, buffer = xxh3_128_digest, array.nbytes // max(1, len(array)), buffer_of(array)
+    starts = range(0, len(buffer), size) if size else [0] * len(array)
+    return b"".join([hash_(head + hash_(buffer[start : start + size])) for start in starts])
 
 
 def digest_array(array: Array) -> tuple[Digest, bytes]:
     """Return the digest of an array and the checksum of its content, in one pass over its buffer.
 
-    The checksum of a plain array is that of its bytes in C order, under which a store files them. What no buffer
-    holds (objects, padding between fields) is encoded item by item; its checksum names no stored bytes.
+    The checksum of a plain array is that of its bytes in C order, under which a store files them. What no
+    buffer holds (objects, padding between fields) is encoded item by item; its checksum names no bytes.
     """
-    if type(array) is not np.ndarray or not is_plain(array.dtype):
+    if type(array) not in PLAIN_ARRAYS or not is_plain(array.dtype):
         identity = digest(array)
         return identity, bytes(identity)
     inner = content_hash(array)
     return Digest(xxh3_128_digest(PREFIX + header(array) + inner)), inner
 
 
-def checksum(buffer: bytes | bytearray | memoryview | NDArray[np.uint8]) -> bytes:
+def checksum(buffer: bytes | bytearray | memoryview) -> bytes:
     """Return the xxh3_128 of raw bytes: what stored bytes are verified by, and no identity of a value."""
     return xxh3_128_digest(buffer)
 

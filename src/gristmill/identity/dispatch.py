@@ -5,18 +5,19 @@ Owns the order of precedence and the registry of users' own digests. Knows nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, FunctionType
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from functools import lru_cache
+from importlib import import_module
 from typing import Any, TypeVar
 
-import numpy as np
-
 from gristmill.identity import tags
-from gristmill.identity.arrays import ARRAYS, write_scalar
+from gristmill.identity.arrays import ARRAYS
 from gristmill.identity.containers import CONTAINERS
 from gristmill.identity.encoder import Encoder, Writer
 from gristmill.identity.objects import custom_writer, subclass_writer, write_iterator, write_object
 from gristmill.identity.scalars import SCALARS
+from gristmill.identity.standard import STANDARD, write_enum
 from gristmill.identity.types import Root
 
 T = TypeVar("T")
@@ -26,29 +27,21 @@ _registry: dict[type, Callable[[Any], object]] = {}
 imported, before anything is digested; entries are only ever added."""
 
 
-def write_code(encoder: Encoder, value: object) -> None:
-    encoder.code(value)
-
-
-def write_root(encoder: Encoder, value: Root) -> None:
+def _write_root(encoder: Encoder, value: Root) -> None:
     encoder.parts.append(tags.ROOT + bytes(value))
 
 
-_TABLE: dict[type, Writer] = {
-    **CONTAINERS,
-    **ARRAYS,
-    Root: write_root,
-    type: write_code,
-    FunctionType: write_code,
-    BuiltinFunctionType: write_code,
-}
+_TABLE: Mapping[type, Writer] = {**STANDARD, **CONTAINERS, **ARRAYS, Root: _write_root}
+
+LIBRARIES = ("jax", "jaxlib", "numpy", "pandas", "polars", "pyarrow", "torch", "xarray", "zarr")
+"""Packages whose types have writers in `libraries`, in a module of that name, imported once one occurs."""
 
 
 def register_digest(kind: type[T]) -> Callable[[Callable[[T], object]], Callable[[T], object]]:
     """Register a function that returns what identifies values of a type and of its subclasses.
 
-    The function returns something digestible; the class always counts besides. A type's own ``__digest__`` goes
-    before.
+    The function returns something digestible; the class always counts besides. A type's own ``__digest__``
+    goes before.
 
     Raises
     ------
@@ -68,34 +61,42 @@ def register_digest(kind: type[T]) -> Callable[[Callable[[T], object]], Callable
 def writer_of(kind: type) -> Writer:
     """Choose the writer for values of a type.
 
-    Its own ``__digest__`` or ``__cache_key__``, then what the user registered, then what is built in, then the
-    parts that pickling would take it to.
+    Its own ``__digest__`` or ``__cache_key__``, then what the user registered, then what is built in, then
+    the parts that pickling would take it apart into.
     """
-    writer = _TABLE.get(kind)
-    if writer is not None:
-        return writer
-    return _custom(kind) or _built_in(kind) or write_object
+    return _TABLE.get(kind) or _custom(kind) or _library(kind) or _built_in(kind) or write_object
 
 
 def _custom(kind: type) -> Writer | None:
     for method in ("__digest__", "__cache_key__"):
         function = getattr(kind, method, None)
-        if function is not None:
+        if function is not None and not issubclass(kind, type):
             return custom_writer(function)
+    return next((custom_writer(_registry[base]) for base in kind.__mro__ if base in _registry), None)
+
+
+def _library(kind: type) -> Writer | None:
     for base in kind.__mro__:
-        if base in _registry:
-            return custom_writer(_registry[base])
+        package = base.__module__.partition(".")[0]
+        writer = _table_of(package).get(base) if package in LIBRARIES else None
+        if writer is not None:
+            return writer if base is kind else subclass_writer(base, writer)
     return None
+
+
+@lru_cache(maxsize=len(LIBRARIES))
+def _table_of(package: str) -> Mapping[type, Writer]:
+    module = import_module(f"gristmill.identity.libraries.{package}")
+    writers: Mapping[type, Writer] = module.writers()
+    return writers
 
 
 def _built_in(kind: type) -> Writer | None:
     if issubclass(kind, type):
-        return write_code
-    if issubclass(kind, np.generic):
-        return write_scalar
+        return _TABLE[type]
+    if issubclass(kind, Enum):
+        return write_enum
     for base in kind.__mro__[1:]:
         if base in SCALARS or base in _TABLE:
             return subclass_writer(base, _TABLE.get(base))
-    if issubclass(kind, Iterator):
-        return write_iterator
-    return None
+    return write_iterator if issubclass(kind, Iterator) else None

@@ -1,4 +1,4 @@
-"""The walk over a value: what is inside it, where it refers back to itself, and where it cannot go on.
+"""The walk over a value: what is inside it, where it encloses itself, and where it cannot go on.
 
 Owns the state of one encoding and the path that an error names. Knows the kinds of values only through the
 writers that it is given.
@@ -6,13 +6,14 @@ writers that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from xxhash import xxh3_128_digest
 
 from gristmill.identity import tags
-from gristmill.identity.scalars import SCALARS, length
+from gristmill.identity.primitives import length, text
+from gristmill.identity.scalars import SCALARS
 from gristmill.identity.types import SCHEME
 
 PREFIX = SCHEME.encode()
@@ -21,47 +22,54 @@ Writer = Callable[["Encoder", Any], None]
 """Appends the encoding of a value to an encoder."""
 
 Code = Callable[[Any], bytes]
-"""Identity of a function or class."""
+"""Identity of a function or class, prefix-free."""
 
 
-class Unidentifiable(Exception):
-    """A value inside the root has no stable identity; gathers the path on its way up."""
+_BINDINGS = ("__self__", "func", "args", "keywords")
+"""Attributes of bound methods and partials, which no ``__dict__`` or ``__slots__`` lists."""
+
+
+class NoIdentityError(Exception):
+    """A value inside the root has no stable content; gathers the path to it on its way up."""
 
     def __init__(self, value: object, reason: str) -> None:
         super().__init__(reason)
-        self.child: object = value
         self.reason = reason
-        self.steps: list[str] = []
+        self._child: object = value
+        self._steps: list[str] = []
 
-    def rise(self, parent: object) -> None:
+    def rise(self, parent: object, step: str | None = None) -> None:
         """Note where in `parent` the culprit is."""
-        if self.child is not None and self.child is not parent:
-            self.steps.append(_step(parent, self.child))
-        self.child = parent
+        if step is not None:
+            self._steps.append(step)
+            self._child = None
+            return
+        if self._child is not None and self._child is not parent:
+            self._steps.append(_step(parent, self._child))
+        self._child = parent
 
     @property
     def path(self) -> str:
-        return "".join(reversed(self.steps))
+        """Where the culprit is inside the root, like ``.cfg['a'][3]``."""
+        return "".join(reversed(self._steps))
 
 
 def _step(parent: object, child: object) -> str:
-    """Find `child` in `parent` by identity, only once something has failed: the hot path keeps no positions."""
+    """Find `child` in `parent` by identity; only now, as the hot path keeps no positions."""
     if isinstance(parent, dict):
-        for key, value in parent.items():
-            if value is child:
-                return f"[{key!r}]"
-        return ".keys()"
+        return next((f"[{key!r}]" for key, value in parent.items() if value is child), "")
     if isinstance(parent, list | tuple):
         return next((f"[{i}]" for i, item in enumerate(parent) if item is child), "")
     return next((f".{name}" for name, value in _attributes(parent) if value is child), "")
 
 
-def _attributes(parent: object) -> Iterable[tuple[str, object]]:
+def _attributes(parent: object) -> Iterator[tuple[str, object]]:
     yield from getattr(parent, "__dict__", {}).items()
     for base in type(parent).__mro__:
         slots = base.__dict__.get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
             yield slot, getattr(parent, slot, None)
+    yield from ((name, getattr(parent, name, None)) for name in _BINDINGS)
 
 
 class Encoder:
@@ -72,7 +80,7 @@ class Encoder:
     writer_of
         Chooses how values of a type are written.
     code
-        Identity of functions and classes met on the way.
+        Identity of the functions and classes met on the way.
     """
 
     __slots__ = ("_ancestors", "_code", "_identities", "_writer_of", "_writers", "parts")
@@ -95,13 +103,26 @@ class Encoder:
 
     def values(self, values: Iterable[object]) -> None:
         """Append values one after the other."""
-        append, scalar_of = self.parts.append, SCALARS.get
+        append, compound, scalar_of = self.parts.append, self.compound, SCALARS.get
         for value in values:
             scalar = scalar_of(type(value))
             if scalar is not None:
                 append(scalar(value))
             else:
-                self.compound(value)
+                compound(value)
+
+    def fields(self, fields: Mapping[str, Any]) -> None:
+        """Append attributes sorted by name: the order of assignment is no part of an object."""
+        append, compound, scalar_of = self.parts.append, self.compound, SCALARS.get
+        append(tags.FIELDS + length(len(fields)))
+        for name in sorted(fields):
+            append(text(name))
+            value = fields[name]
+            scalar = scalar_of(type(value))
+            if scalar is not None:
+                append(scalar(value))
+            else:
+                compound(value)
 
     def compound(self, value: object) -> None:
         """Append a value that is no scalar, or a reference back to where it encloses itself.
@@ -120,18 +141,17 @@ class Encoder:
             writer = self._writers[kind] = self._writer_of(kind)
         try:
             writer(self, value)
-        except Unidentifiable as failure:
+        except NoIdentityError as failure:
             failure.rise(value)
             raise
         del ancestors[identity]
 
-    def labelled(self, label: str, value: object) -> None:
-        """Append a value that an error shall call ``<parent><label>``."""
+    def part(self, step: str, value: object) -> None:
+        """Append what an error shall name by `step`, for want of an attribute that holds it."""
         try:
             self.value(value)
-        except Unidentifiable as failure:
-            failure.steps.append(label)
-            failure.child = None
+        except NoIdentityError as failure:
+            failure.rise(None, step)
             raise
 
     def separate(self, value: object) -> bytes:

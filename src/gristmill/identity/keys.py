@@ -1,7 +1,7 @@
 """Call keys: the identity of one evaluation of one node.
 
-Owns how a key is made of the parts that `design.md` names. Carries keys as one block of bytes, 16 per call. Knows
-nothing of nodes, values or stores.
+Owns how a key is made: of code, output structure, and the arguments' names, delivered forms and digests.
+Carries keys as one block of bytes, 16 per call. Knows nothing of nodes, values or stores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xxhash import xxh3_128_digest
 from gristmill.identity import tags
 from gristmill.identity.columns import hash_rows
 from gristmill.identity.encoder import PREFIX
-from gristmill.identity.scalars import length, octets, text
+from gristmill.identity.primitives import length, octets, text
 from gristmill.identity.types import SIZE
 
 
@@ -28,7 +28,7 @@ def call_prefix(fingerprint: bytes, structure: bytes, parameters: Sequence[tuple
     structure
         Identity of the form of its outputs.
     parameters
-        The function's own parameter names, each with the form in which its argument is delivered; in any order.
+        The function's own parameter names, each with the form its argument is delivered in; in any order.
     """
     parts = [PREFIX, tags.CALL, octets(fingerprint), octets(structure), length(len(parameters))]
     for parameter, form in sorted(parameters):
@@ -44,8 +44,8 @@ def call_keys(prefix: bytes, columns: Sequence[bytes], n: int) -> bytes:
     prefix
         What `call_prefix` returned.
     columns
-        The arguments' digests in the order of the sorted parameter names; each one digest, which counts for all
-        calls, or n.
+        The arguments' digests in the order of the sorted parameter names; each either one digest, which
+        counts for all calls, or n.
     n
         Number of calls.
 

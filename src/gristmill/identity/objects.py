@@ -1,22 +1,39 @@
 """Encodings of instances: the class, and the parts that make up the state.
 
-Owns the rules for users' classes. Knows nothing of which classes there are.
+Owns the rules for classes that gristmill does not know. Knows nothing of which classes there are.
 """
 
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from gristmill.identity import tags
-from gristmill.identity.containers import write_items
-from gristmill.identity.encoder import Encoder, Unidentifiable, Writer
-from gristmill.identity.scalars import SCALARS, length, text
+from gristmill.identity.encoder import Encoder, NoIdentityError, Writer
+from gristmill.identity.primitives import text
+from gristmill.identity.scalars import SCALARS
 from gristmill.identity.types import Root
 
-_NEW = getattr(copyreg, "__newobj__")  # noqa: B009 - an attribute access would be mangled inside a class
-_NEW_EX = getattr(copyreg, "__newobj_ex__")  # noqa: B009
+_NEW = vars(copyreg)["__newobj__"]
+_NEW_EX = vars(copyreg)["__newobj_ex__"]
+
+_CONTENT: Mapping[type, Callable[[Any], object]] = {
+    int: int.__int__,
+    float: float.__float__,
+    complex: complex.__complex__,
+    str: str.__str__,
+    bytes: lambda value: bytes(memoryview(value)),
+    bytearray: lambda value: bytearray(memoryview(value)),
+    list: lambda value: [*list.__iter__(value)],
+    tuple: lambda value: (*tuple.__iter__(value),),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: {*set.__iter__(value)},
+    frozenset: lambda value: frozenset({*frozenset.__iter__(value)}),
+}
+"""What a builtin holds, whatever its subclass makes of its methods."""
 
 
 def custom_writer(function: Callable[[Any], object]) -> Writer:
@@ -28,94 +45,100 @@ def custom_writer(function: Callable[[Any], object]) -> Writer:
             encoder.value(key)
             return
         encoder.parts.append(tags.CUSTOM + encoder.class_identity(type(value)))
-        encoder.value(key)
+        encoder.part(".__digest__()", key)
 
     return write
 
 
 def subclass_writer(base: type, write_base: Writer | None) -> Writer:
-    """Write an instance of a subclass of a builtin as its class, the builtin's content, and its attributes."""
+    """Write an instance of a subclass of a builtin: the class, the builtin's content, then its attributes."""
+    content_of = _CONTENT.get(base, _itself)
+    scalar = SCALARS.get(base)
 
     def write(encoder: Encoder, value: Any) -> None:
-        encoder.parts.append(tags.SUBCLASS + encoder.class_identity(type(value)))
-        content = _CONTENT.get(base, base)(value)
-        if write_base is None:
-            encoder.parts.append(SCALARS[base](content))
-        else:
-            write_base(encoder, content)
+        kind = type(value)
+        encoder.parts.append(tags.SUBCLASS + encoder.class_identity(kind))
+        if scalar is not None:
+            encoder.parts.append(scalar(content_of(value)))
+        elif write_base is not None:
+            write_base(encoder, content_of(value))
+        if base is tuple:
+            # Classes that namedtuple() makes share a name and differ in their fields.
+            encoder.value(getattr(kind, "_fields", None))
         _write_state(encoder, value.__getstate__())
 
     return write
 
 
-_CONTENT: dict[type, Callable[[Any], object]] = {
-    int: int.__int__,
-    float: float.__float__,
-    str: str.__str__,
-    list: lambda value: list(list.__iter__(value)),
-    tuple: lambda value: tuple(tuple.__iter__(value)),
-    dict: lambda value: dict(dict.items(value)),
-    set: lambda value: set(set.__iter__(value)),
-    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-}
+def _itself(value: object) -> object:
+    return value
 
 
-def write_iterator(encoder: Encoder, value: object) -> None:
-    raise Unidentifiable(value, f"reading a {type(value).__qualname__} would use it up")
+def write_iterator(_: Encoder, value: object) -> None:
+    """Refuse what can be read only once."""
+    raise NoIdentityError(value, f"reading a {type(value).__qualname__} would use it up")
 
 
 def write_object(encoder: Encoder, value: object) -> None:
-    """Append what pickling would take an object apart to: how to make it, its state, items and pairs."""
-    try:
-        reduced = value.__reduce_ex__(4)
-    except RecursionError:
-        raise
-    except Exception as error:
-        raise Unidentifiable(value, f"a {type(value).__qualname__} has no content to identify ({error})") from None
+    """Append what pickling would take an object apart into: how it is made, state, items and pairs."""
+    reduced = _reduce(value)
     if isinstance(reduced, str):
-        encoder.parts.append(tags.NAMED + encoder.class_identity(type(value)) + text(reduced))
+        _write_global(encoder, value, reduced)
         return
     make, arguments, state, items, pairs, *_ = (*reduced, None, None, None)
     _write_making(encoder, make, arguments)
     _write_state(encoder, state)
-    write_items(encoder, [list(items or ()), [list(pair) for pair in pairs or ()]])
+    encoder.value(list(items) if items is not None else None)
+    encoder.value([*map(tuple, pairs)] if pairs is not None else None)
+
+
+def _reduce(value: object) -> str | tuple[Any, ...]:
+    reducer = copyreg.dispatch_table.get(type(value))
+    try:
+        return reducer(value) if reducer is not None else value.__reduce_ex__(4)
+    except RecursionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a reduction is foreign code; whatever it raises means "no parts"
+        reason = f"a {type(value).__qualname__} cannot be taken apart ({error})"
+        raise NoIdentityError(value, reason) from None
+
+
+def _write_global(encoder: Encoder, value: object, name: str) -> None:
+    """Append what exists once, under a name; the module is left out, as it may be found in several."""
+    module: str = pickle.whichmodule(value, name)  # type: ignore[attr-defined] - documented by its use in copyreg
+    found: Any = import_module(module)
+    for attribute in name.split("."):
+        found = getattr(found, attribute, None)
+    if found is not value:
+        raise NoIdentityError(value, f"it says that it is {module}.{name}, but that is something else")
+    encoder.parts.append(tags.GLOBAL + encoder.class_identity(type(value)) + text(name))
 
 
 def _write_making(encoder: Encoder, make: Any, arguments: tuple[Any, ...]) -> None:
     if make is _NEW:
-        kind, *arguments_list = arguments
+        kind, *positional = arguments
         encoder.parts.append(tags.OBJECT + encoder.class_identity(kind))
-        encoder.value(tuple(arguments_list))
+        encoder.value(tuple(positional))
     elif make is _NEW_EX:
         kind, positional, keywords = arguments
         encoder.parts.append(tags.OBJECT + encoder.class_identity(kind))
         encoder.value(tuple(positional))
-        _write_fields(encoder, keywords)
+        encoder.fields(keywords)
     else:
         encoder.parts.append(tags.REDUCED)
         encoder.value(make)
         encoder.value(arguments)
 
 
-def _write_state(encoder: Encoder, state: object) -> None:
-    """Append attributes sorted by name: the order of assignment is no part of an object."""
-    if type(state) is tuple and len(state) == 2 and all(part is None or type(part) is dict for part in state):
+def _write_state(encoder: Encoder, state: Any) -> None:
+    if type(state) is tuple and len(state) == 2 and _is_attributes(state[0]) and _is_attributes(state[1]):
         plain, slots = state
         state = {**(plain or {}), **(slots or {})}
-    if type(state) is dict and all(type(name) is str for name in state):
-        _write_fields(encoder, state)
+    if _is_attributes(state):
+        encoder.fields(state or {})
     else:
-        encoder.value(state)
+        encoder.part(".__getstate__()", state)
 
 
-def _write_fields(encoder: Encoder, fields: dict[str, Any]) -> None:
-    append, scalar_of = encoder.parts.append, SCALARS.get
-    append(tags.OBJECT + length(len(fields)))
-    for name in sorted(fields):
-        append(text(name))
-        value = fields[name]
-        scalar = scalar_of(type(value))
-        if scalar is not None:
-            append(scalar(value))
-        else:
-            encoder.compound(value)
+def _is_attributes(state: object) -> bool:
+    return state is None or (type(state) is dict and all(type(name) is str for name in state))

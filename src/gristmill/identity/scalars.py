@@ -6,99 +6,105 @@ Owns one function per scalar type, from a value to its self-delimiting bytes. Kn
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isnan
 from struct import Struct
-from struct import error as StructError
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from gristmill.identity import tags
+from gristmill.identity.dtypes import dtype_bytes, is_extended, shape_bytes
+from gristmill.identity.primitives import integer, length, octets, text
 from gristmill.identity.types import Digest
 
 ScalarWriter = Callable[[Any], bytes]
 
-LONG = 1 << 16
-"""From this many bytes on, `bytes` enter the encoding by their checksum, so that they are not copied."""
-
 NAN = float("nan")
+"""The NaN that Python computes with. All of a program's are this one, whatever bits they carry."""
 
-_LENGTHS = tuple(n.to_bytes(8, "little") for n in range(256))
-_INT = Struct("<cq").pack
+X87_MANTISSA = 63
+
 _FLOAT = Struct("<cd").pack
 _COMPLEX = Struct("<cdd").pack
 
 
-def length(n: int) -> bytes:
-    """Eight bytes for a length; the small ones come from a table, they are most of what is asked."""
-    return _LENGTHS[n] if n < 256 else n.to_bytes(8, "little")
-
-
-def integer(value: int) -> bytes:
-    """Nine bytes for what fits int64, so that whole columns can be encoded at once; else tag, length, bytes."""
-    try:
-        return _INT(tags.INT, value)
-    except StructError:
-        data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-        return tags.BIG_INT + length(len(data)) + data
-
-
-def boolean(value: bool) -> bytes:
+def _boolean(value: bool) -> bytes:  # noqa: FBT001 - the value is the subject here, not an option
     return tags.TRUE if value else tags.FALSE
 
 
-def real(value: float) -> bytes:
-    """The IEEE bits; every NaN that Python computes with is the same one."""
-    return _FLOAT(tags.FLOAT, value if value == value else NAN)
+def _real(value: float) -> bytes:
+    return _FLOAT(tags.FLOAT, NAN if isnan(value) else value)
 
 
-def complex_number(value: complex) -> bytes:
-    re, im = value.real, value.imag
-    return _COMPLEX(tags.COMPLEX, re if re == re else NAN, im if im == im else NAN)
+def _complex_number(value: complex) -> bytes:
+    parts = (NAN if isnan(part) else part for part in (value.real, value.imag))
+    return _COMPLEX(tags.COMPLEX, *parts)
 
 
-def text(value: str) -> bytes:
-    try:
-        data = value.encode()
-    except UnicodeEncodeError:
-        # Lone surrogates are legal in str: os.fsdecode makes them of undecodable file names.
-        data = value.encode("utf-8", "surrogatepass")
-    return tags.STR + length(len(data)) + data
-
-
-def octets(value: bytes) -> bytes:
-    if len(value) < LONG:
-        return tags.BYTES + length(len(value)) + value
-    return tags.LONG_BYTES + length(len(value)) + xxh3_128_digest(value)
-
-
-def mutable_octets(value: bytearray) -> bytes:
+def _mutable_octets(value: bytearray) -> bytes:
     return tags.BYTEARRAY + length(len(value)) + xxh3_128_digest(value)
 
 
-def view(value: memoryview) -> bytes:
-    """Format, shape and content; a view that is not contiguous has the content it shows."""
+def _view(value: memoryview) -> bytes:
+    """Format, shape and content; a _view that is not contiguous has the content it shows."""
     shape = value.shape or ()
     content: memoryview | bytes = value if value.c_contiguous else value.tobytes()
-    head = text(value.format) + length(len(shape)) + b"".join(map(length, shape))
+    head = text(value.format) + shape_bytes(shape)
     return tags.MEMORYVIEW + head + xxh3_128_digest(content)
 
 
-def interval(value: range) -> bytes:
+def _interval(value: range) -> bytes:
     return tags.RANGE + integer(value.start) + integer(value.stop) + integer(value.step)
+
+
+def scalar_head(dtype: np.dtype[Any]) -> bytes:
+    """What precedes the bytes of a numpy number, date or duration."""
+    return tags.SCALAR + dtype_bytes(dtype)
+
+
+def _number(value: np.generic[Any]) -> bytes:
+    """Its bytes are inline, unlike an array's, so that the items of an array can be encoded in one go."""
+    return scalar_head(value.dtype) + value.tobytes()
+
+
+def _extended(value: np.generic[Any]) -> bytes:
+    return scalar_head(value.dtype) + without_padding(np.asarray(value)).tobytes()
+
+
+def without_padding(array: NDArray[Any]) -> NDArray[Any]:
+    """Copy extended-precision numbers onto zeroed memory: on x86 ten of their sixteen bytes are content."""
+    clean = np.zeros(array.shape, array.dtype)
+    clean[...] = array
+    if np.finfo(np.longdouble).nmant == X87_MANTISSA:
+        clean.reshape(-1).view(np.uint8).reshape(-1, np.dtype(np.longdouble).itemsize)[:, 10:] = 0
+    return clean
+
+
+def _numpy_scalars() -> dict[type, ScalarWriter]:
+    numbers = {kind for kind in np.sctypeDict.values() if np.dtype(kind).kind in "biufcmM"}
+    writers: dict[type, ScalarWriter] = dict.fromkeys(numbers, _number)
+    writers |= {kind: _extended for kind in numbers if is_extended(np.dtype(kind))}
+    # The dtype of such a scalar is its length; an element does not keep the width of its array.
+    writers[np.str_] = lambda value: tags.SCALAR + text(value.item())
+    writers[np.bytes_] = lambda value: tags.SCALAR + octets(value.item())
+    return writers
 
 
 SCALARS: Mapping[type, ScalarWriter] = {
     int: integer,
     str: text,
-    float: real,
-    bool: boolean,
+    float: _real,
+    bool: _boolean,
     type(None): lambda _: tags.NONE,
     bytes: octets,
-    complex: complex_number,
-    bytearray: mutable_octets,
-    memoryview: view,
-    range: interval,
+    complex: _complex_number,
+    bytearray: _mutable_octets,
+    memoryview: _view,
+    range: _interval,
     type(...): lambda _: tags.ELLIPSIS,
     type(NotImplemented): lambda _: tags.NOT_IMPLEMENTED,
     Digest: lambda value: tags.DIGEST + bytes(value),
+    **_numpy_scalars(),
 }

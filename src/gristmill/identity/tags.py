@@ -1,7 +1,6 @@
 """The first byte of every encoded value: its kind.
 
-Owns the table that keeps the encoding typed. A tag is never reused and never changes within a scheme.
-Upper case or lower case carries no meaning.
+Owns the table that keeps the encoding typed. Within a scheme a tag never changes and is never reused.
 """
 
 from __future__ import annotations
@@ -29,39 +28,24 @@ DICT = b"{"
 SET = b"S"
 FROZENSET = b"Z"
 
-DATE = b"d"
-TIME = b"t"
-DATETIME = b"D"
-TIMEDELTA = b"e"
-TIMEZONE = b"z"
-ZONE = b"q"
-DECIMAL = b"$"
-FRACTION = b"/"
-UUID = b"u"
-PATH = b"p"
-ENUM = b"E"
-PATTERN = b"x"
-
 SCALAR = b"n"
+DTYPE = b"Y"
 ARRAY = b"a"
 OBJECT_ARRAY = b"A"
-MASKED_ARRAY = b"M"
 FIELDS_ARRAY = b"V"
-DTYPE = b"Y"
 
-BACK = b"^"
+NAMED = b"L"
+"""A type that gristmill knows by name: the standard library's, and other libraries'."""
 SUBCLASS = b"<"
-NAMED = b"@"
-CODE = b"!"
+CUSTOM = b"_"
 OBJECT = b"o"
 REDUCED = b"R"
-CUSTOM = b"_"
+GLOBAL = b"@"
+FIELDS = b","
+
+BACK = b"^"
+CODE = b"!"
 DIGEST = b"#"
 ROOT = b"*"
-
-FILE = b"1"
-DIRECTORY = b"2"
-LIBRARY = b"L"
-
 MERKLE = b"3"
 CALL = b"4"
