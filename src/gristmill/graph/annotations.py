@@ -52,7 +52,8 @@ def _check(graph: Graph, edge: Edge) -> None:
     depth = _reduced(graph, edge)
     if depth and not holds_many(wanted):
         raise GraphError(
-            f"{edge.taker.name} takes {_own(edge)}: {shown(wanted)}, but gets many elements of {_array(graph, edge)}; "
+            f"{edge.taker.name} takes {_own(edge)}: {shown(wanted)}, "
+            f"but gets many elements of {_array(graph, edge)}; "
             f"map it with a mapspec, or annotate {_own(edge)} as list or np.ndarray",
         )
     if not compatible(given, element(wanted, depth)):

@@ -150,6 +150,6 @@ def _element(hint: Any) -> Any:
         return Any
     if not issubclass(origin, (Collection, Iterable)) or issubclass(origin, Mapping):
         return Any
-    if len(arguments) == 1 or (len(arguments) == 2 and arguments[1] is Ellipsis):  # noqa: PLR2004 - tuple[T, ...]
+    if len(arguments) == 1 or (len(arguments) == 2 and arguments[1] is Ellipsis):
         return arguments[0]
     return Any

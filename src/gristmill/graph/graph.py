@@ -12,8 +12,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
-from gristmill.errors import GraphError, InputError
+from gristmill.errors import DigestError, GraphError, InputError
 from gristmill.graph import axes
+from gristmill.graph.mapping import mapped
 from gristmill.graph.node import Node
 from gristmill.graph.wording import did_you_mean, joined
 
@@ -203,9 +204,7 @@ class Graph:
         >>> [str(node.mapspec) for node in graph.map_over(["x", "k"], "product").nodes]
         ['x[i] -> y[i]', 'y[i], k[j] -> z[i, j]']
         """
-        from gristmill.graph.mapping import map_over  # noqa: PLC0415 - it makes graphs, so it imports this module
-
-        return map_over(self, names, mode)
+        return self.with_nodes(mapped(self, names, mode))
 
     # -- checking inputs
 
@@ -352,8 +351,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _same_digest(one: object, other: object) -> bool:
-    from gristmill.errors import DigestError  # noqa: PLC0415 - both are needed for the rare default only
-    from gristmill.identity.digest import digest  # noqa: PLC0415 - declaring most graphs needs no hashing
+    from gristmill.identity.digest import digest
 
     try:
         return digest(one) == digest(other)

@@ -1,13 +1,13 @@
 """Giving a whole graph an axis: what `map_over` does to the mapspecs of its nodes.
 
-Knows nodes and graphs as values only.
+Knows of a graph its wiring only; what it returns are nodes, for a graph to be made of.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from gristmill.errors import InputError
 from gristmill.graph.axes import fresh
-from gristmill.graph.graph import Graph
 from gristmill.graph.mapspec import ArraySpec, MapSpec
 from gristmill.graph.node import Node
 from gristmill.graph.wording import did_you_mean, joined
@@ -15,12 +15,36 @@ from gristmill.graph.wording import did_you_mean, joined
 MODES = ("zip", "product")
 LETTERS = "ijklmnopqrstuvwxyzabcdefgh"
 
+
+class Wired(Protocol):
+    """What is asked of a graph."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """In topological order."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names that no node makes."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names that nodes make."""
+
+    @property
+    def axes(self) -> Mapping[str, tuple[str, ...]]:
+        """The axes of every mapped name."""
+
+    def producer(self, name: str) -> Node:
+        """The node that makes a name."""
+
+
 Added = Mapping[str, tuple[str, ...]]
 """The new axes of each name that has some."""
 
 
-def map_over(graph: Graph, names: str | Iterable[str], mode: str) -> Graph:
-    """`graph` with new axes for some inputs, carried through every node that depends on them.
+def mapped(graph: Wired, names: str | Iterable[str], mode: str) -> list[Node]:
+    """The nodes of `graph` with new axes for some inputs, carried through whatever depends on them.
 
     A node becomes elementwise over the new axes; what it mapped or reduced before, it maps or reduces at each
     position of them.
@@ -34,11 +58,11 @@ def map_over(graph: Graph, names: str | Iterable[str], mode: str) -> Graph:
         own = {axis for name in node.parameters for axis in added.get(name, ())}
         over = tuple(axis for axis in order if axis in own)
         nodes.append(node.with_(mapspec=_spec(graph, node, added, over)) if over else node)
-        added |= {name: over for name in node.output_names if over and name not in graph.supplied}
-    return graph.with_nodes(nodes)
+        added |= {name: over for name in node.output_names if over and name in graph.outputs}
+    return nodes
 
 
-def _checked(graph: Graph, names: str | Iterable[str], mode: str) -> list[str]:
+def _checked(graph: Wired, names: str | Iterable[str], mode: str) -> list[str]:
     if mode not in MODES:
         raise InputError(f"map_mode is {mode!r}{did_you_mean(str(mode), MODES)}; use {joined(MODES, 'or')}")
     wanted = [names] if isinstance(names, str) else list(names)
@@ -60,7 +84,7 @@ def _checked(graph: Graph, names: str | Iterable[str], mode: str) -> list[str]:
     return wanted
 
 
-def _new_axes(graph: Graph, names: list[str], mode: str) -> dict[str, str]:
+def _new_axes(graph: Wired, names: list[str], mode: str) -> dict[str, str]:
     used = {*graph.inputs, *graph.outputs, *(axis for axes in graph.axes.values() for axis in axes)}
     if mode == "zip":
         return dict.fromkeys(names, _letter(used))
@@ -72,7 +96,7 @@ def _letter(used: set[str]) -> str:
     return fresh(free, used)
 
 
-def _spec(graph: Graph, node: Node, added: Added, over: tuple[str, ...]) -> MapSpec:
+def _spec(graph: Wired, node: Node, added: Added, over: tuple[str, ...]) -> MapSpec:
     old = node.mapspec
     listed = [array.name for array in old.inputs] if old else []
     names = [*listed, *(name for name in node.parameters if name in added and name not in listed)]
@@ -85,7 +109,7 @@ def _spec(graph: Graph, node: Node, added: Added, over: tuple[str, ...]) -> MapS
     )
 
 
-def _input(graph: Graph, array: ArraySpec, new: tuple[str, ...]) -> ArraySpec:
+def _input(graph: Wired, array: ArraySpec, new: tuple[str, ...]) -> ArraySpec:
     """One input with its new axes; dimensions it had and that the node takes whole become `:`."""
     if not new:
         return array

@@ -122,7 +122,7 @@ class Node:
     @property
     def fingerprint(self) -> "Digest":
         """Identity of the code, as it is now."""
-        from gristmill.identity.fingerprint import fingerprint  # noqa: PLC0415 - declaring a graph needs no hashing
+        from gristmill.identity.fingerprint import fingerprint
 
         return fingerprint(self.function, version=self.version, ignore_globals=self.ignore_globals)
 

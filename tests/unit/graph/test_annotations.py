@@ -1,0 +1,229 @@
+"""Annotations along edges: a pipeline that surely cannot work is refused when it is built."""
+
+import collections.abc as c
+import dataclasses
+import decimal
+import pathlib
+import typing
+from typing import Any, Literal, NewType, Optional, Protocol, TypedDict, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+import pytest
+import zarr
+
+from gristmill.errors import GraphError
+from gristmill.graph.annotations import check_annotations
+from gristmill.graph.compatible import compatible, holds_many
+from gristmill.graph.graph import Graph
+from gristmill.graph.node import Node, node
+
+
+class Base: ...
+
+
+class Derived(Base): ...
+
+
+class Unrelated: ...
+
+
+class HasRun(Protocol):
+    def run(self) -> None: ...
+
+
+class Row(TypedDict):
+    a: int
+
+
+class Pair(typing.NamedTuple):
+    a: int
+
+
+UserId = NewType("UserId", int)
+T = TypeVar("T")
+
+FITTING: list[tuple[Any, Any]] = [
+    (int, float),
+    (bool, int),
+    (int, bool),
+    (int, complex),
+    (np.float64, float),
+    (float, np.float32),
+    (np.int64, int),
+    (decimal.Decimal, float),
+    (list, np.ndarray),
+    (np.ndarray, list[float]),
+    (np.ndarray, zarr.Array),
+    (npt.NDArray[np.float64], npt.ArrayLike),
+    (Derived, Base),
+    (Base, Derived),
+    (Base, HasRun),
+    (int | None, int),
+    (Optional[str], str),  # noqa: UP045 - both spellings are in use
+    (int, str | float),
+    (dict[str, int], Row),
+    (Row, c.Mapping[str, int]),
+    (tuple[int], Pair),
+    (UserId, int),
+    (int, UserId),
+    (T, int),
+    (str, T),
+    (Any, int),
+    (str, object),
+    (None, None),
+    (list, "unresolved"),
+    (list[int], c.Sequence[float]),
+    (list[int], c.Iterable),
+    (list[Any], list[int]),
+    (tuple[int, ...], list[int]),
+    (Literal["a"], str),
+    (c.Callable[[int], int], c.Callable[..., Any]),
+    (type[int], type),
+]
+
+CLASHING: list[tuple[Any, Any]] = [
+    (str, int),
+    (int, str),
+    (str, float),
+    (float, int),
+    (None, int),
+    (bytes, str),
+    (str, pathlib.Path),
+    (str, list),
+    (dict, list),
+    (list, dict),
+    (int, list[int]),
+    (list[int], int),
+    (np.ndarray, str),
+    (np.ndarray, dict),
+    (str, np.float64),
+    (Base, Unrelated),
+    (Base, int),
+    (int | float, str),
+    (Literal["a"], int),
+    (list[int], list[str]),
+    (list[list[int]], list[list[str]]),
+    (list[str], c.Sequence[int]),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted"), FITTING)
+def test_types_that_may_work_together_do(given: Any, wanted: Any) -> None:
+    assert compatible(given, wanted)
+
+
+@pytest.mark.parametrize(("given", "wanted"), CLASHING)
+def test_types_that_surely_do_not_work_together_do_not(given: Any, wanted: Any) -> None:
+    assert not compatible(given, wanted)
+
+
+MANY: list[Any] = [list, list[int], tuple, np.ndarray, npt.NDArray[np.float64], npt.ArrayLike, zarr.Array]
+MANY += [c.Sequence, c.Iterable[int], Any, object, Unrelated, list[int] | None]
+
+
+@pytest.mark.parametrize("wanted", MANY)
+def test_whatever_may_be_many_elements_accepts_a_reduction(wanted: Any) -> None:
+    assert holds_many(wanted)
+
+
+@pytest.mark.parametrize("wanted", [int, float, str, bool, np.float64, dict, Row, int | None, UserId, None])
+def test_what_is_one_value_accepts_no_reduction(wanted: Any) -> None:
+    assert not holds_many(wanted)
+
+
+# -- edges
+
+
+def function(returns: Any, **parameters: Any) -> c.Callable[..., Any]:
+    """A function with these annotations."""
+    scope: dict[str, Any] = {}
+    exec(f"def function({', '.join(parameters)}): ...", scope)
+    made: c.Callable[..., Any] = scope["function"]
+    made.__annotations__ = {**parameters, "return": returns}
+    return made
+
+
+def made(returns: Any, mapspec: str | None = None) -> Node:
+    names = {"x": int} if mapspec and mapspec.startswith("x") else {}
+    return node(function(returns, **names), output_name="y", mapspec=mapspec)
+
+
+def taken(wanted: Any, mapspec: str | None = None) -> Node:
+    return node(function(Any, y=wanted), output_name="z", mapspec=mapspec)
+
+
+EDGES: list[tuple[Node, Node, str]] = [
+    (made(str), taken(int), "takes y: int, but function returns str"),
+    (made(str), taken(str), ""),
+    (made(list[str]), taken(int), "returns list"),
+    # elementwise: one element with one element
+    (made(str, "x[i] -> y[i]"), taken(int, "y[i] -> z[i]"), "returns str"),
+    (made(int, "x[i] -> y[i]"), taken(int, "y[i] -> z[i]"), ""),
+    # reductions: something that holds many, whose elements fit
+    (made(int, "x[i] -> y[i]"), taken(list[float]), ""),
+    (made(int, "x[i] -> y[i]"), taken(np.ndarray), ""),
+    (made(int, "x[i] -> y[i]"), taken(zarr.Array), ""),
+    (made(int, "x[i] -> y[i]"), taken(list[str]), r"returns int \(each element of y\)"),
+    (made(int, "x[i] -> y[i]"), taken(int), r"many elements of y\[i\]; map it"),
+    (made(int, "x[i, j] -> y[i, j]"), taken(list[list[int]]), ""),
+    (made(int, "x[i, j] -> y[i, j]"), taken(list[list[str]]), "each element"),
+    (made(int, "x[i, j] -> y[i, j]"), taken(list[int], "y[i, :] -> z[i]"), ""),
+    (made(int, "x[i, j] -> y[i, j]"), taken(int, "y[i, :] -> z[i]"), "many elements"),
+    # inner axes: what is in the container that one call returns
+    (made(list[str], "... -> y[i]"), taken(str, "y[i] -> z[i]"), ""),
+    (made(list[str], "... -> y[i]"), taken(int, "y[i] -> z[i]"), r"returns list\[str\]"),
+    (made(np.ndarray, "... -> y[i]"), taken(int, "y[i] -> z[i]"), ""),
+    (made(list[int], "x[i] -> y[i, *j]"), taken(int, "y[i, j] -> z[i, j]"), ""),
+    (made(list[int], "x[i] -> y[i, *j]"), taken(list[str], "y[i, :] -> z[i]"), "each element"),
+]
+
+
+@pytest.mark.parametrize(("maker", "taker", "message"), EDGES)
+def test_an_edge_carries_what_its_mapspecs_leave_of_a_value(maker: Node, taker: Node, message: str) -> None:
+    graph = Graph([maker, taker])
+    if not message:
+        check_annotations(graph)
+        return
+    with pytest.raises(GraphError, match=message):
+        check_annotations(graph)
+
+
+def test_each_of_several_outputs_has_its_part_of_the_tuple() -> None:
+    several = node(function(tuple[int, str]), output_name=("y", "other"))
+    check_annotations(Graph([several, taken(int)]))
+    with pytest.raises(GraphError, match="takes y: str"):
+        check_annotations(Graph([several, taken(str)]))
+
+
+def test_a_picker_may_return_anything() -> None:
+    several = node(function(dict[str, int]), output_name=("y", "o"), output_picker=lambda r, name: r[name])
+    check_annotations(Graph([several, taken(str)]))
+
+
+def test_what_a_renamed_parameter_is_annotated_with_counts() -> None:
+    taker = node(function(Any, text=str), output_name="z", renames={"text": "y"})
+    with pytest.raises(GraphError, match="function takes text: str, but function returns int"):
+        check_annotations(Graph([made(int), taker]))
+
+
+def test_pydantic_converts_so_anything_may_be_given() -> None:
+    class Model(pydantic.BaseModel):
+        y: int
+
+    check_annotations(Graph([made(str), node(Model)]))
+
+
+def test_a_dataclass_does_not_convert() -> None:
+    @dataclasses.dataclass
+    class Data:
+        y: int
+
+    with pytest.raises(GraphError, match="Data takes y: int"):
+        check_annotations(Graph([made(str), node(Data)]))
+
+
+def test_a_supplied_value_is_not_checked_against_the_node_it_stands_for() -> None:
+    graph = Graph([made(str), taken(int)]).prune("z", supplied={"y"})
+    check_annotations(graph)
