@@ -1,13 +1,14 @@
 """The identity of code: `fingerprint`.
 
-Owns the entry point, the memo of earlier fingerprints, and the account of what one was made from. Knows nothing of
-nodes, and leaves values to `digest`.
+Owns the entry point, the memo of earlier fingerprints, and the account of what one was made from. Knows
+nothing of nodes, and leaves values to `digest`.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Literal, overload
@@ -19,7 +20,7 @@ from gristmill.identity.code.origin import Policy, top_level
 from gristmill.identity.code.reads import Reads
 from gristmill.identity.code.values import describe, describe_root
 from gristmill.identity.code.walk import Vertex, Walk, python_version
-from gristmill.identity.scalars import text
+from gristmill.identity.primitives import text
 from gristmill.identity.types import SCHEME, Digest
 
 
@@ -55,9 +56,13 @@ class _Found:
     reads: Reads
 
 
+_MEMO_SIZE = 1024
+
 _memo: dict[tuple[object, ...], tuple[weakref.ref[Any], _Found]] = {}
-"""Fingerprints by the identity of live functions and the options. Module state because a function is fingerprinted
-by whoever meets it; an entry goes when its function goes, and is used only while everything it read is unchanged."""
+"""Fingerprints by the identity of live functions and the options. Module state because a function is
+fingerprinted by whoever meets it. An entry is used only while everything it read is unchanged. It goes when
+its function goes; the size is bounded for functions that refer to themselves, which their own entries keep
+alive."""
 
 
 @overload
@@ -147,10 +152,11 @@ def _remembered(function: Callable[..., object], ignored: frozenset[str], policy
         if key in _memo and _memo[key][0] is reference:
             del _memo[key]
 
-    try:
+    # What cannot be referred to weakly cannot be told from its successor.
+    with suppress(TypeError):
         _memo[key] = (weakref.ref(function, forget), found)
-    except TypeError:
-        pass  # what cannot be referred to weakly cannot be told from its successor
+    if len(_memo) > _MEMO_SIZE:
+        _memo.pop(next(iter(_memo)), None)
     return found.report
 
 
@@ -178,7 +184,9 @@ def _home(function: object) -> str | None:
     """The top-level package of a function, whose code is the user's own wherever it is installed."""
     function = getattr(function, "func", function)
     function = getattr(function, "__func__", function)
-    module = module_of(function) if isinstance(function, FunctionType) else getattr(function, "__module__", None)
+    module = (
+        module_of(function) if isinstance(function, FunctionType) else getattr(function, "__module__", None)
+    )
     return top_level(module) if module else None
 
 

@@ -1,12 +1,11 @@
 """What counts about a class: its bases, its methods, its attributes.
 
-Owns what of a class's namespace is behaviour and what the interpreter or a library keeps there. Knows nothing of
-functions and values.
+Owns what of a class's namespace is behaviour and what the interpreter or a library keeps there. Knows
+nothing of functions and values.
 """
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
@@ -59,7 +58,13 @@ _ENUM = frozenset(
     )
 )
 
-_WITH_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__", "__total__", "_field_defaults")
+_WITH_FIELDS = (
+    "__dataclass_fields__",
+    "__attrs_attrs__",
+    "__pydantic_fields__",
+    "__total__",
+    "_field_defaults",
+)
 """Marks of classes whose annotations are behaviour."""
 
 
@@ -80,7 +85,7 @@ def describe_class(walk: Walk, vertex: Vertex, kind: type) -> None:
         if members and (name in _ENUM or isinstance(value, kind)):
             continue
         _attribute(walk, vertex, name, value, qualified)
-    if members:
+    if issubclass(kind, Enum):
         for name, member in sorted(kind.__members__.items()):
             walk.edge(vertex, f"member {name}", member.value, f"{kind.__name__}.{name}")
     _fields(walk, vertex, kind)
@@ -94,7 +99,9 @@ def _attribute(walk: Walk, vertex: Vertex, name: str, value: Any, qualified: str
         vertex.note(type(value).__name__)
         walk.edge(vertex, label, value.__func__, qualified)
     elif isinstance(value, property):
-        for part, function in zip(("get", "set", "delete"), (value.fget, value.fset, value.fdel), strict=True):
+        for part, function in zip(
+            ("get", "set", "delete"), (value.fget, value.fset, value.fdel), strict=True
+        ):
             if function is not None:
                 walk.edge(vertex, f"{label} {part}", function, qualified)
     elif isinstance(value, GetSetDescriptorType | MemberDescriptorType):
@@ -116,9 +123,3 @@ def _fields(walk: Walk, vertex: Vertex, kind: type) -> None:
         walk.edge(vertex, f"field {name} metadata", dict(field.metadata), f"{kind.__name__}.{name}")
     for name, field in sorted(space.get("__pydantic_fields__", {}).items()):
         walk.edge(vertex, f"field {name}", field, f"{kind.__name__}.{name}")
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value is a marker of the dataclasses module."""
-    dataclasses = sys.modules.get("dataclasses")
-    return dataclasses is not None and type(value).__module__ == "dataclasses"

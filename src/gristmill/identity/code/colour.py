@@ -1,7 +1,7 @@
 """Digests of the vertices of a directed graph that may have cycles.
 
-Owns the rule that makes them independent of where a walk entered the graph and of whether equal parts are shared
-or copies. Knows nothing of what the vertices stand for.
+Owns the rule that makes them independent of where a walk entered the graph and of whether equal parts are
+shared or copies. Knows nothing of what the vertices stand for.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ _BLANK = bytes(16)
 def digests(edges: Sequence[Sequence[int]], combine: Combine) -> list[bytes]:
     """Digest every vertex, such that two agree exactly when everything reachable from them does.
 
-    Outside cycles that is a Merkle tree. Within one, colour refinement: all members start alike and are combined
-    again and again until no two more of them can be told apart. The number of rounds is a property of the graph,
-    and the set of all colours describes the cycle completely, so it becomes part of every member's digest.
+    Outside cycles that is a Merkle tree. Within one, colour refinement: all members start alike and are
+    combined again and again until no two more of them can be told apart. The number of rounds is a property
+    of the graph, and the set of all colours describes the cycle completely, so it becomes part of every
+    member's digest.
     """
     found = [_BLANK] * len(edges)
     for group in components(edges):
@@ -33,7 +34,9 @@ def digests(edges: Sequence[Sequence[int]], combine: Combine) -> list[bytes]:
     return found
 
 
-def _refine(group: Sequence[int], edges: Sequence[Sequence[int]], combine: Combine, found: list[bytes]) -> None:
+def _refine(
+    group: Sequence[int], edges: Sequence[Sequence[int]], combine: Combine, found: list[bytes]
+) -> None:
     kinds = 1
     while True:
         colours = [combine(vertex, [found[target] for target in edges[vertex]]) for vertex in group]

@@ -1,7 +1,7 @@
 """What counts about a function: its code, what it closes over, and what its names refer to.
 
-Owns the resolution of global names, attributes of modules, and imports in bodies. Knows nothing of classes and
-values.
+Owns the resolution of global names, attributes of modules, and imports in bodies. Knows nothing of classes
+and values.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from gristmill.identity.code import bytecode
+from gristmill.identity.code import flow
 from gristmill.identity.code.names import Chain, Import, Names, names
+from gristmill.identity.code.operations import operations
 from gristmill.identity.code.reads import MISSING
 from gristmill.identity.code.walk import Vertex, Walk, place_of
 
@@ -34,9 +35,9 @@ class Reading:
 
 
 _readings: dict[int, tuple[weakref.ref[CodeType], Reading]] = {}
-"""Readings by the identity of live code objects. Module state because code is immutable and reading it is most of
-the cost of a fingerprint; an entry goes when its code object goes. Not a WeakKeyDictionary: code objects compare
-by content."""
+"""Readings by the identity of live code objects. Module state because code is immutable and reading it is
+most of the cost of a fingerprint; an entry goes when its code object goes. Not a WeakKeyDictionary: code
+objects compare by content."""
 
 
 def read(code: CodeType) -> Reading:
@@ -44,8 +45,8 @@ def read(code: CodeType) -> Reading:
     entry = _readings.get(id(code))
     if entry is not None and entry[0]() is code:
         return entry[1]
-    found = bytecode.operations(code)
-    reading = Reading(bytecode.digest(code, found), names(found))
+    found = operations(code)
+    reading = Reading(flow.digest(code, found), names(found))
     key = id(code)
 
     def forget(reference: weakref.ref[CodeType]) -> None:
@@ -86,7 +87,9 @@ def describe_function(walk: Walk, vertex: Vertex, function: FunctionType, *, def
         walk.unfollowed.add(f"{vertex.name} ({vertex.location}) calls `{name}`, which may reach any code")
     for name in sorted(reading.names.written & {chain[0] for chain in reading.names.read}):
         if name not in walk.ignored:
-            walk.unfollowed.add(f"{vertex.name} ({vertex.location}) changes the global `{name}`, which it also reads")
+            walk.unfollowed.add(
+                f"{vertex.name} ({vertex.location}) changes the global `{name}`, which it also reads"
+            )
 
 
 def describe_defaults(walk: Walk, vertex: Vertex, function: FunctionType) -> None:

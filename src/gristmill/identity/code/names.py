@@ -1,7 +1,7 @@
 """Which names a code object reads from outside itself, and through which attributes.
 
-Owns the reading of global names, imports in bodies, and what hides a name from such a reading. Knows nothing of
-what the names refer to.
+Owns the reading of global names, imports in bodies, and what hides a name from such a reading. Knows nothing
+of what the names refer to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CodeType
 
-from gristmill.identity.code.bytecode import Operation
+from gristmill.identity.code.operations import Operation, operations
 
 Chain = tuple[str, ...]
 """A name and the attributes read from it: ``np.linalg.norm`` is ``("np", "linalg", "norm")``."""
@@ -53,8 +53,8 @@ def names(found: Sequence[Operation]) -> Names:
 class _Scan:
     def __init__(self) -> None:
         self.names = Names()
-        # What imports bound, by local name. A nested function sees its parents' names, so one table serves all;
-        # a name bound twice stands for both.
+        # What imports bound, by local name. A nested function sees its parents' names, so one table serves
+        # all; a name bound twice stands for both.
         self._bound: dict[str, set[Import]] = {}
 
     def body(self, found: Sequence[Operation]) -> None:
@@ -71,8 +71,6 @@ class _Scan:
                 self.names.written.add(operation.value)
 
     def _nested(self, code: CodeType) -> None:
-        from gristmill.identity.code.bytecode import operations
-
         self.body(operations(code))
 
     def _global(self, found: Sequence[Operation], i: int, stored: set[str]) -> None:

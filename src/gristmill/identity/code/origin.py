@@ -5,6 +5,7 @@ Owns that distinction and the versions of distributions. Knows nothing of what t
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import sysconfig
 from enum import Enum
@@ -28,6 +29,7 @@ class Origin(Enum):
 
 
 def top_level(module: str) -> str:
+    """Name of the package at the top."""
     return module.partition(".")[0]
 
 
@@ -46,30 +48,41 @@ def origin(module: str | None, home: str | None = None) -> Origin:
     top = top_level(module)
     if top == home or top in ("__main__", "__mp_main__"):
         return Origin.OWN
-    return _located(module) if module in sys.modules else _located(top)
+    if top == "gristmill":
+        return Origin.LIBRARY
+    for name in (module, top):
+        if name in sys.modules:
+            return _located(name)
+    return _found(top)
 
 
 @cache
 def _located(module: str) -> Origin:
-    # A module does not move while it is loaded; one that is not loaded is found by its top-level package.
-    top = top_level(module)
-    if top == "gristmill":
-        return Origin.LIBRARY
-    folder = _folder(module) or _folder(top)
-    if folder is None:
-        return Origin.STDLIB if top in sys.stdlib_module_names else Origin.OWN
-    path = PurePath(folder)
+    """Origin of a loaded module: it does not move while it is loaded."""
+    loaded = sys.modules[module]
+    file = getattr(loaded, "__file__", None) or next(iter(getattr(loaded, "__path__", ())), None)
+    return _placed(file, module)
+
+
+@cache
+def _found(top: str) -> Origin:
+    """Origin of a top-level package that is not loaded; finding it imports nothing."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    file = spec.origin if spec and spec.has_location else next(iter(places), None)
+    return _placed(file, top)
+
+
+def _placed(file: str | None, module: str) -> Origin:
+    if file is None:
+        return Origin.STDLIB if top_level(module) in sys.stdlib_module_names else Origin.OWN
+    path = PurePath(file)
     if _LIBRARY_FOLDERS & set(path.parts):
         return Origin.LIBRARY
     return Origin.STDLIB if any(path.is_relative_to(root) for root in _stdlib_roots()) else Origin.OWN
-
-
-def _folder(module: str) -> str | None:
-    loaded = sys.modules.get(module)
-    file = getattr(loaded, "__file__", None)
-    if file:
-        return str(file)
-    return next(iter(getattr(loaded, "__path__", ())), None)
 
 
 @cache

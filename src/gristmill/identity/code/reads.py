@@ -1,7 +1,7 @@
 """What a fingerprint was computed from, and whether that still holds.
 
-Owns the record of objects looked at, compared by identity, and of mutable values, compared by digest. Knows nothing
-of why they were looked at.
+Owns the record of objects looked at, compared by identity, and of mutable values, compared by digest. Knows
+nothing of why they were looked at.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from operator import is_
 from types import CellType, FunctionType
 from typing import Any, Final
+from weakref import ref
 
 MISSING: Final = object()
 """Stands for a name that is not there, and for the content of an empty cell."""
@@ -34,14 +35,14 @@ def _makings(function: FunctionType) -> tuple[object, ...]:
 class Reads:
     """A record of what was read.
 
-    References are strong: the record lives as long as the function that it is about, or until it is made anew.
+    Functions are referred to weakly, so that a record does not keep alive the one that it is about.
     """
 
     _spaces: dict[int, tuple[Mapping[str, object], list[str], list[object]]] = field(default_factory=dict)
     _whole: list[tuple[Mapping[str, object], tuple[object, ...]]] = field(default_factory=list)
     _cells: list[CellType] = field(default_factory=list)
     _contents: list[object] = field(default_factory=list)
-    _functions: list[tuple[FunctionType, tuple[object, ...]]] = field(default_factory=list)
+    _functions: list[tuple[ref[FunctionType], tuple[object, ...]]] = field(default_factory=list)
     _values: list[tuple[Callable[[], object], object]] = field(default_factory=list)
 
     def get(self, space: Mapping[str, Any], name: str) -> Any:
@@ -66,7 +67,7 @@ class Reads:
 
     def function(self, function: FunctionType) -> None:
         """Note a function's code, defaults and closure."""
-        self._functions.append((function, _makings(function)))
+        self._functions.append((ref(function), _makings(function)))
 
     def value(self, look: Callable[[], object], found: object) -> None:
         """Note a mutable value by what a function finds out about it."""
@@ -82,7 +83,8 @@ class Reads:
                 return False
         if not all(map(is_, map(content, self._cells), self._contents)):
             return False
-        for function, makings in self._functions:
-            if not all(map(is_, _makings(function), makings)):
+        for reference, makings in self._functions:
+            function = reference()
+            if function is None or not all(map(is_, _makings(function), makings)):
                 return False
         return all(look() == found for look, found in self._values)

@@ -1,7 +1,7 @@
 """What counts about values, wrappers and compiled functions that code refers to.
 
-Owns the kinds of objects a walk may meet and which of them are state that does not count. Knows nothing of how
-values are digested.
+Owns the kinds of objects a walk may meet and which of them are state that does not count. Knows nothing of
+how values are digested.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from xxhash import xxh3_128_digest
 
 from gristmill.errors import DigestError
 from gristmill.identity.code.classes import describe_class
-from gristmill.identity.code.functions import describe_closure, describe_defaults, describe_function, module_of
+from gristmill.identity.code.functions import (
+    describe_closure,
+    describe_defaults,
+    describe_function,
+    module_of,
+)
 from gristmill.identity.code.walk import Vertex, Walk
 from gristmill.identity.scalars import SCALARS
 
@@ -113,7 +118,9 @@ def _is_findable(thing: FunctionType) -> bool:
 
 
 def _product(walk: Walk, vertex: Vertex, thing: FunctionType) -> None:
-    """Describe a function that a library made, such as a decorator's wrapper: its name and what it closes over."""
+    """Describe a function that a library made, such as a decorator's wrapper: its name and what it closes
+    over.
+    """
     code = thing.__code__
     walk.reads.function(thing)
     walk.library(vertex, module_of(thing) or "", code.co_qualname)
@@ -140,7 +147,7 @@ def _class(walk: Walk, vertex: Vertex, thing: type) -> None:
         walk.library(vertex, thing.__module__, thing.__qualname__)
 
 
-def _module(walk: Walk, vertex: Vertex, thing: ModuleType) -> None:
+def _module(_: Walk, vertex: Vertex, thing: ModuleType) -> None:
     vertex.kind = "module"
     vertex.note(thing.__name__)
 
@@ -194,7 +201,8 @@ def _compiled(walk: Walk, vertex: Vertex, thing: Any) -> None:
 
 def _is_state(thing: object) -> bool:
     return any(
-        base.__module__.partition(".")[0] in _STATE or (base.__module__ == "_io" and base.__name__ in _STREAMS)
+        base.__module__.partition(".")[0] in _STATE
+        or (base.__module__ == "_io" and base.__name__ in _STREAMS)
         for base in type(thing).__mro__
     )
 
@@ -233,7 +241,9 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
     walk.reads.value(look, (found, inside))
     if found is None:
         vertex.kind = "state"
-        walk.unfollowed.add(f"`{vertex.name}` ({type(thing).__qualname__}) has no digest and counts by its kind only")
+        walk.unfollowed.add(
+            f"`{vertex.name}` ({type(thing).__qualname__}) has no digest and counts by its kind only"
+        )
         _class_of(walk, vertex, thing)
         return
     vertex.note(found)

@@ -1,13 +1,13 @@
 """The graph of everything that a function's behaviour depends on.
 
-Owns the walk from object to object and the digest of what it found. Knows the kinds of objects only through the
-describer that it is given.
+Owns the walk from object to object and the digest of what it found. Knows the kinds of objects only through
+the describer that it is given.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import CodeType
@@ -18,7 +18,7 @@ from xxhash import xxh3_128_digest
 from gristmill.identity.code.colour import digests
 from gristmill.identity.code.origin import Origin, Policy, counted, distribution, origin
 from gristmill.identity.code.reads import Reads
-from gristmill.identity.scalars import length, text
+from gristmill.identity.primitives import length, text
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +55,8 @@ class Vertex:
 class Walk:
     """A walk over everything that can be reached from one function.
 
-    Each thing is met once, told apart by its identity; `describe` says what counts about it and where to go on.
+    Each thing is met once, told apart by its identity; `describe` says what counts about it and where to go
+    on.
     """
 
     home: str | None
@@ -101,7 +102,9 @@ class Walk:
         vertex.note(module, name, *self.version(module))
 
     def version(self, module: str) -> tuple[str, str]:
-        """Distribution of a library's module and the version that counts; Python's own is counted once for all."""
+        """Distribution of a library's module and the version that counts; Python's own is counted once for
+        all.
+        """
         if origin(module, self.home) is Origin.STDLIB:
             return "", ""
         found = distribution(module)
