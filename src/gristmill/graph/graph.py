@@ -164,7 +164,8 @@ class Graph:
         >>> graph.prune("y").outputs, graph.prune("z", supplied={"y"}).inputs
         (('y',), ('y',))
         """
-        wanted = [output_names] if isinstance(output_names, str) else list(output_names or self.leaves)
+        names = self.leaves if output_names is None else output_names
+        wanted = [names] if isinstance(names, str) else list(names)
         given = self._supplied | (set(supplied) & set(self._producers))
         kept: set[Node] = set()
         waiting = [self.producer(name) for name in wanted if name not in given]

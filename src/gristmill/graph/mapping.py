@@ -64,7 +64,7 @@ def mapped(graph: Wired, names: str | Iterable[str], mode: str) -> list[Node]:
 
 def _checked(graph: Wired, names: str | Iterable[str], mode: str) -> list[str]:
     if mode not in MODES:
-        raise InputError(f"map_mode is {mode!r}{did_you_mean(str(mode), MODES)}; use {joined(MODES, 'or')}")
+        raise InputError(f"map_mode is {mode!r}{did_you_mean(mode, MODES)}; use {joined(MODES, 'or')}")
     wanted = [names] if isinstance(names, str) else list(names)
     if not wanted:
         raise InputError(f"map_over names no input; name some of {joined(graph.inputs)}")

@@ -114,7 +114,7 @@ def _check_errors(owner: str, option: str, given: Any) -> str:
     known: tuple[str, ...] = get_args(Errors)
     if given in known:
         return str(given)
-    hint = did_you_mean(str(given), known)
+    hint = did_you_mean(given, known)
     raise GraphError(f"{option} of {owner} is {given!r}{hint}; use {joined(known, 'or')}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` for the names in `known` that are close to `name`, else nothing.
 
     Examples
@@ -17,7 +17,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     ''
     """
     by_lower = {other.lower(): other for other in known}
-    close = [by_lower[lower] for lower in difflib.get_close_matches(name.lower(), by_lower, n=3)]
+    close = [by_lower[lower] for lower in difflib.get_close_matches(str(name).lower(), by_lower, n=3)]
     return f" (did you mean {joined(close, 'or')}?)" if close else ""
 
 
