@@ -136,6 +136,12 @@ class Node:
         """
         return self.names.own(name)
 
+    def __digest__(self) -> object:
+        # Who calls this node depends on the function in it, or on the version that stands for it.
+        if self.version is None:
+            return self.function
+        return (self.__module__, getattr(self.function, "__qualname__", self.output_names), self.version)
+
     # -- calling it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -312,6 +312,24 @@ def test_the_fingerprint_is_that_of_the_function() -> None:
     assert node(plain, version="1").fingerprint != node(plain, version="2").fingerprint
 
 
+def calling(helper: str) -> Node:
+    """A node whose function calls another node."""
+    scope: dict[str, Any] = {"__name__": "userland", "node": node}
+    exec(f"@node\n{helper}\n@node\ndef outer(x): return helper(x)", scope)
+    return scope["outer"]  # type: ignore[no-any-return]
+
+
+def test_the_fingerprint_follows_nodes_that_the_function_calls() -> None:
+    one, same, other = (calling(f"def helper(x): return x + {k}").fingerprint for k in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_a_node_that_calls_itself_has_a_fingerprint() -> None:
+    one, other = (calling(f"def helper(x): return helper(x - {k})").fingerprint for k in (1, 2))
+    assert one != other
+
+
 # -- annotations
 
 
