@@ -6,8 +6,8 @@ Strides, views, flags and memory maps are not. Reads buffers; never copies a con
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from gristmill.identity import tags
 from gristmill.identity.dtypes import dtype_bytes, is_extended, is_plain, shape_bytes
 from gristmill.identity.encoder import Encoder, NoIdentityError, Writer
 from gristmill.identity.primitives import text
-from gristmill.identity.scalars import without_padding
+from gristmill.identity.scalars import scalar_head, without_padding
 
 Array = NDArray[Any]
 
@@ -45,6 +45,19 @@ def content_hash(array: Array) -> bytes:
     return state.digest()
 
 
+def content_hashes(arrays: Sequence[Array]) -> list[bytes]:
+    """Hash one-dimensional arrays of one length, which may be the columns of a row-major table.
+
+    Those that are not contiguous are read side by side, so that each line of memory is fetched once.
+    """
+    hashes = {i: xxh3_128() for i, array in enumerate(arrays) if not array.flags.c_contiguous}
+    extent = max((len(arrays[i]) for i in hashes), default=0)
+    for low in range(0, extent, BLOCK):
+        for i, state in hashes.items():
+            state.update(buffer_of(np.ascontiguousarray(arrays[i][low : low + BLOCK])))
+    return [hashes[i].digest() if i in hashes else content_hash(array) for i, array in enumerate(arrays)]
+
+
 def buffer_of(array: Array) -> memoryview:
     """View the bytes of a C-contiguous array, of whatever dtype and flags."""
     if array.nbytes == 0:
@@ -70,6 +83,21 @@ def write_array(encoder: Encoder, array: Array) -> None:
         write_opaque(encoder, array)
 
 
+def write_columns(encoder: Encoder, names: Iterable[object], columns: Sequence[object]) -> None:
+    """Append the columns of a table: numpy arrays together, whatever else one by one."""
+    plain = {i: column for i, column in enumerate(columns) if _is_plain_array(column)}
+    hashes = dict(zip(plain, content_hashes([*plain.values()]), strict=True))
+    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+        if i in hashes:
+            encoder.parts.append(header(plain[i]) + hashes[i])
+        else:
+            encoder.part(f"[{name!r}]", column)
+
+
+def _is_plain_array(value: object) -> TypeGuard[Array]:
+    return type(value) is np.ndarray and is_plain(value.dtype)
+
+
 def write_opaque(encoder: Encoder, array: Array) -> None:
     """Append an array whose buffer is not its content: references, or padding between fields."""
     dtype = array.dtype
@@ -93,6 +121,11 @@ def write_opaque(encoder: Encoder, array: Array) -> None:
 def _write_void(encoder: Encoder, value: np.void) -> None:
     encoder.parts.append(tags.SCALAR)
     write_array(encoder, np.asarray(value))
+
+
+def write_foreign_scalar(encoder: Encoder, value: np.generic[Any]) -> None:
+    """Append a scalar of a type that another library brings to numpy, such as bfloat16."""
+    encoder.parts.append(scalar_head(value.dtype) + value.tobytes())
 
 
 ARRAYS: Mapping[type, Writer] = {np.ndarray: write_array, np.memmap: write_array, np.void: _write_void}

@@ -5,22 +5,44 @@ Owns the one seam between values and code. Knows nothing of how code is fingerpr
 
 from __future__ import annotations
 
+import sys
+from types import FunctionType
 from typing import Any
 
 from gristmill.identity.primitives import text
 
 
-def qualified_name(thing: Any) -> bytes:
-    """Encode module and qualified name; the name of the main module in worker processes is the main one's."""
-    module = getattr(thing, "__module__", None) or ""
-    name = getattr(thing, "__qualname__", None) or thing.__name__
-    return text("__main__" if module == "__mp_main__" else module) + text(name)
-
-
 def identify_code(thing: Any) -> bytes:
-    """Return the identity of a function or class: its name, and the user's own code by its fingerprint."""
-    try:
-        from gristmill.identity.fingerprint import fingerprint
-    except ImportError:
-        return qualified_name(thing)
-    return qualified_name(thing) + bytes(fingerprint(thing))
+    """Return the identity of a function or class: the user's own by code, a library's by name and version."""
+    # Here, because code is made of values and values of code; and most values are of neither's classes.
+    from gristmill.identity.code.functions import module_of
+    from gristmill.identity.code.origin import Origin, counted, distribution, origin
+    from gristmill.identity.fingerprint import fingerprint
+
+    module = module_of(thing) if isinstance(thing, FunctionType) else _module(thing)
+    where = origin(module)
+    if where is Origin.OWN or not _is_found(thing, module):
+        return _qualified_name(thing, module) + bytes(fingerprint(thing))
+    installed = distribution(module) if module and where is Origin.LIBRARY else None
+    version = counted(installed[1], "major") if installed else ""
+    return _qualified_name(thing, module) + text(version)
+
+
+def _module(thing: Any) -> str | None:
+    owner = getattr(thing, "__self__", None)
+    module = getattr(thing, "__module__", None) or getattr(owner, "__name__", None)
+    return module if isinstance(module, str) else None
+
+
+def _is_found(thing: Any, module: str | None) -> bool:
+    """Tell whether a function is what its name says, and not one that a library made on the way."""
+    found: Any = sys.modules.get(module or "")
+    for name in thing.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is thing or not isinstance(thing, FunctionType)
+
+
+def _qualified_name(thing: Any, module: str | None) -> bytes:
+    """Encode module and qualified name; in a worker process, the main module goes by another name."""
+    name = getattr(thing, "__qualname__", None) or thing.__name__
+    return text("__main__" if module == "__mp_main__" else module or "") + text(name)

@@ -11,11 +11,20 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeVar
 
+import numpy as np
+
 from gristmill.identity import tags
-from gristmill.identity.arrays import ARRAYS
+from gristmill.identity.arrays import ARRAYS, write_foreign_scalar
 from gristmill.identity.containers import CONTAINERS
 from gristmill.identity.encoder import Encoder, Writer
-from gristmill.identity.objects import custom_writer, subclass_writer, write_iterator, write_object
+from gristmill.identity.files import Dir, File, write_dir, write_file
+from gristmill.identity.objects import (
+    custom_writer,
+    library_writer,
+    subclass_writer,
+    write_iterator,
+    write_object,
+)
 from gristmill.identity.scalars import SCALARS
 from gristmill.identity.standard import STANDARD, write_enum
 from gristmill.identity.types import Root
@@ -31,10 +40,20 @@ def _write_root(encoder: Encoder, value: Root) -> None:
     encoder.parts.append(tags.ROOT + bytes(value))
 
 
-_TABLE: Mapping[type, Writer] = {**STANDARD, **CONTAINERS, **ARRAYS, Root: _write_root}
+_TABLE: Mapping[type, Writer] = {
+    **STANDARD,
+    **CONTAINERS,
+    **ARRAYS,
+    Root: _write_root,
+    File: write_file,
+    Dir: write_dir,
+}
 
-LIBRARIES = ("jax", "jaxlib", "numpy", "pandas", "polars", "pyarrow", "torch", "xarray", "zarr")
-"""Packages whose types have writers in `libraries`, in a module of that name, imported once one occurs."""
+LIBRARIES: Mapping[str, str] = {
+    **{name: name for name in ("jax", "numpy", "pandas", "polars", "pyarrow", "torch", "xarray", "zarr")},
+    "jaxlib": "jax",
+}
+"""Packages whose types have writers, and the module in `libraries` that is imported once one occurs."""
 
 
 def register_digest(kind: type[T]) -> Callable[[Callable[[T], object]], Callable[[T], object]]:
@@ -80,13 +99,13 @@ def _library(kind: type) -> Writer | None:
         package = base.__module__.partition(".")[0]
         writer = _table_of(package).get(base) if package in LIBRARIES else None
         if writer is not None:
-            return writer if base is kind else subclass_writer(base, writer)
+            return writer if base is kind else library_writer(base, writer)
     return None
 
 
 @lru_cache(maxsize=len(LIBRARIES))
 def _table_of(package: str) -> Mapping[type, Writer]:
-    module = import_module(f"gristmill.identity.libraries.{package}")
+    module = import_module(f"gristmill.identity.libraries.{LIBRARIES[package]}")
     writers: Mapping[type, Writer] = module.writers()
     return writers
 
@@ -99,4 +118,6 @@ def _built_in(kind: type) -> Writer | None:
     for base in kind.__mro__[1:]:
         if base in SCALARS or base in _TABLE:
             return subclass_writer(base, _TABLE.get(base))
+    if issubclass(kind, np.generic):
+        return write_foreign_scalar
     return write_iterator if issubclass(kind, Iterator) else None

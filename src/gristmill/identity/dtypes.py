@@ -25,10 +25,18 @@ def dtype_bytes(dtype: np.dtype[Any]) -> bytes:
         base, shape = dtype.subdtype
         return tags.DTYPE + b"s" + shape_bytes(shape) + dtype_bytes(base)
     if dtype.names is None:
-        return tags.DTYPE + text(dtype.str)
+        return tags.DTYPE + text(dtype.str) + _foreign(dtype)
     fields = [dtype.fields[name] for name in dtype.names]  # type: ignore[index]
     head = tags.DTYPE + b"f" + length(dtype.itemsize) + length(len(fields))
     return head + b"".join(map(_field_bytes, dtype.names, fields))
+
+
+def _foreign(dtype: np.dtype[Any]) -> bytes:
+    """Name a dtype that another library brings: its type string only says how wide it is."""
+    kind = dtype.type
+    if kind.__module__ == "numpy" or dtype.kind == "T":
+        return b""
+    return text(kind.__module__) + text(kind.__qualname__)
 
 
 def _field_bytes(name: str, field: tuple[Any, ...]) -> bytes:

