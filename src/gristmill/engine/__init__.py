@@ -1,0 +1,1 @@
+"""How a plan runs: one loop, batches, workers, and executors one file each."""

@@ -1,0 +1,1 @@
+"""Observers: callbacks that show or send what happens."""

@@ -1,0 +1,1 @@
+"""What has to run: spaces, inputs, stages and the plan."""

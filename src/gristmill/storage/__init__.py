@@ -1,0 +1,1 @@
+"""Where results live: the ledger, its segments, chunks, views and claims."""

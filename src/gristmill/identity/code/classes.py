@@ -123,3 +123,7 @@ def _fields(walk: Walk, vertex: Vertex, kind: type) -> None:
         walk.edge(vertex, f"field {name} metadata", dict(field.metadata), f"{kind.__name__}.{name}")
     for name, field in sorted(space.get("__pydantic_fields__", {}).items()):
         walk.edge(vertex, f"field {name}", field, f"{kind.__name__}.{name}")
+    decorators = space.get("__pydantic_decorators__")
+    for group in sorted(getattr(decorators, "__dataclass_fields__", ())):
+        for name, decorator in sorted(getattr(decorators, group).items()):
+            walk.edge(vertex, f"{group} {name}", getattr(decorator, "info", None), f"{kind.__name__}.{name}")

@@ -87,9 +87,7 @@ def _split(instruction: dis.Instruction, constants: Sequence[object]) -> Iterato
 
 
 def _without_text(found: list[Operation]) -> list[Operation]:
-    """Drop ``__doc__ = "..."`` and its like from a class body; nothing jumps into the middle of such a
-    pair.
-    """
+    """Drop ``__doc__ = "..."`` and its like from a class body; nothing jumps into such a pair."""
     dropped: set[int] = set()
     for i, operation in enumerate(found):
         about = operation.name == "STORE_NAME" and operation.value in _ABOUT_TEXT

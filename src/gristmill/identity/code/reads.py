@@ -6,7 +6,7 @@ nothing of why they were looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import is_
 from types import CellType, FunctionType
@@ -39,7 +39,7 @@ class Reads:
     """
 
     _spaces: dict[int, tuple[Mapping[str, object], list[str], list[object]]] = field(default_factory=dict)
-    _whole: list[tuple[Mapping[str, object], tuple[object, ...]]] = field(default_factory=list)
+    _groups: list[tuple[Callable[[], Iterable[object]], tuple[object, ...]]] = field(default_factory=list)
     _cells: list[CellType] = field(default_factory=list)
     _contents: list[object] = field(default_factory=list)
     _functions: list[tuple[ref[FunctionType], tuple[object, ...]]] = field(default_factory=list)
@@ -55,8 +55,12 @@ class Reads:
 
     def items(self, space: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """All of a namespace, sorted by name."""
-        self._whole.append((space, tuple(space.values())))
+        self.group(space.values)
         return sorted(space.items())
+
+    def group(self, look: Callable[[], Iterable[object]]) -> None:
+        """Note which objects, in which order, `look` finds."""
+        self._groups.append((look, tuple(look())))
 
     def cell(self, cell: CellType) -> Any:
         """What a closure's cell holds."""
@@ -78,8 +82,9 @@ class Reads:
         for space, names, values in self._spaces.values():
             if not all(map(is_, [space.get(name, MISSING) for name in names], values)):
                 return False
-        for whole, saved in self._whole:
-            if len(whole) != len(saved) or not all(map(is_, whole.values(), saved)):
+        for look, saved in self._groups:
+            now = tuple(look())
+            if len(now) != len(saved) or not all(map(is_, now, saved)):
                 return False
         if not all(map(is_, map(content, self._cells), self._contents)):
             return False

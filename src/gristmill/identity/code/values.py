@@ -7,7 +7,8 @@ how values are digested.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
@@ -26,6 +27,7 @@ from xxhash import xxh3_128_digest
 
 from gristmill.errors import DigestError
 from gristmill.identity.code.classes import describe_class
+from gristmill.identity.code.flow import constant
 from gristmill.identity.code.functions import (
     describe_closure,
     describe_defaults,
@@ -33,19 +35,38 @@ from gristmill.identity.code.functions import (
     module_of,
 )
 from gristmill.identity.code.walk import Vertex, Walk
-from gristmill.identity.scalars import SCALARS
 
 _BLANK = bytes(16)
-_IMMUTABLE = frozenset((int, float, complex, bool, str, bytes, type(None), type(...), range))
+_IMMUTABLE = frozenset((int, float, complex, bool, str, bytes, type(None), type(...)))
 
 # Modules whose instances are state or hold a resource: what they were at some moment says nothing about code.
 _STATE = frozenset(
     (
-        "_thread", "threading", "logging", "socket", "_socket", "ssl", "_ssl", "select", "selectors", "subprocess",
-        "sqlite3", "asyncio", "_asyncio", "concurrent", "multiprocessing", "contextvars", "_contextvars", "weakref",
-        "_weakref", "queue", "_queue", "tempfile", "mmap", "gc", "sched", "signal", "http", "smtplib", "ftplib",
+        *(
+            "_thread",
+            "threading",
+            "_threading_local",
+            "multiprocessing",
+            "concurrent",
+            "subprocess",
+            "signal",
+            "sched",
+        ),
+        *(
+            "asyncio",
+            "_asyncio",
+            "queue",
+            "_queue",
+            "contextvars",
+            "_contextvars",
+            "weakref",
+            "_weakref",
+            "gc",
+        ),
+        *("logging", "socket", "_socket", "ssl", "_ssl", "select", "selectors", "http", "smtplib", "ftplib"),
+        *("sqlite3", "mmap", "tempfile"),
     )
-)  # fmt: skip
+)
 _STREAMS = frozenset(("FileIO", "BufferedReader", "BufferedWriter", "BufferedRandom", "TextIOWrapper"))
 
 _COMPILED = (
@@ -66,7 +87,7 @@ def describe(walk: Walk, vertex: Vertex) -> None:
     thing = vertex.thing
     kind = type(thing)
     if kind in _IMMUTABLE:
-        vertex.note(SCALARS[kind](thing))
+        vertex.note(constant(thing))
         return
     describer = _DESCRIBERS.get(kind) or _inherited(thing)
     describer(walk, vertex, thing)
@@ -101,16 +122,16 @@ def _function(walk: Walk, vertex: Vertex, thing: FunctionType) -> None:
     module = module_of(thing)
     if walk.is_own(module):
         describe_function(walk, vertex, thing)
-    elif _is_findable(thing):
+    elif _is_findable(walk, thing):
         walk.library(vertex, thing.__module__, thing.__qualname__)
     else:
         _product(walk, vertex, thing)
 
 
-def _is_findable(thing: FunctionType) -> bool:
+def _is_findable(walk: Walk, thing: FunctionType) -> bool:
     """Whether a library's function is what its name says, and not one that it made for the user."""
-    import sys
-
+    if walk.is_own(thing.__module__):
+        return False
     found: Any = sys.modules.get(thing.__module__)
     for part in thing.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -118,9 +139,7 @@ def _is_findable(thing: FunctionType) -> bool:
 
 
 def _product(walk: Walk, vertex: Vertex, thing: FunctionType) -> None:
-    """Describe a function that a library made, such as a decorator's wrapper: its name and what it closes
-    over.
-    """
+    """Describe what a library made, such as a wrapper: by its name and what it closes over."""
     code = thing.__code__
     walk.reads.function(thing)
     walk.library(vertex, module_of(thing) or "", code.co_qualname)
@@ -137,7 +156,7 @@ def _dispatch(walk: Walk, vertex: Vertex, thing: Any) -> None:
     for name, kind in sorted(registered, key=lambda pair: pair[0]):
         walk.edge(vertex, f"on {name}", kind)
         walk.edge(vertex, f"does {name}", thing.registry[kind])
-    walk.reads.value(lambda: tuple(map(id, thing.registry.values())), tuple(map(id, thing.registry.values())))
+    walk.reads.group(thing.registry.values)
 
 
 def _class(walk: Walk, vertex: Vertex, thing: type) -> None:
@@ -179,6 +198,17 @@ def _cached(walk: Walk, vertex: Vertex, thing: Any) -> None:
     vertex.kind = "cached function"
     walk.edge(vertex, "parameters", tuple(sorted(thing.cache_parameters().items())))
     walk.edge(vertex, "function", thing.__wrapped__)
+
+
+def _cached_property(walk: Walk, vertex: Vertex, thing: functools.cached_property[Any]) -> None:
+    vertex.kind = "property"
+    walk.edge(vertex, "function", thing.func)
+
+
+def _dispatched(walk: Walk, vertex: Vertex, thing: functools.singledispatchmethod[Any]) -> None:
+    vertex.kind = "method"
+    walk.edge(vertex, "dispatcher", thing.dispatcher)
+    walk.edge(vertex, "function", thing.func)
 
 
 def _compiled(walk: Walk, vertex: Vertex, thing: Any) -> None:
@@ -240,11 +270,7 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
     found, inside = look()
     walk.reads.value(look, (found, inside))
     if found is None:
-        vertex.kind = "state"
-        walk.unfollowed.add(
-            f"`{vertex.name}` ({type(thing).__qualname__}) has no digest and counts by its kind only"
-        )
-        _class_of(walk, vertex, thing)
+        _in_pieces(walk, vertex, thing)
         return
     vertex.note(found)
     if not inside:
@@ -260,10 +286,40 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
     vertex.combine = combine
 
 
+def _in_pieces(walk: Walk, vertex: Vertex, thing: Any) -> None:
+    """Describe a value that has no digest as a whole by what it holds; the piece to blame counts by its kind."""
+    vertex.kind = "object"
+    _class_of(walk, vertex, thing)
+    pieces = list(_pieces(thing))
+    walk.reads.group(lambda: (piece for _, piece in _pieces(thing)))
+    for label, piece in pieces:
+        walk.edge(vertex, label, piece, f"{vertex.name}{label}")
+    if not pieces:
+        what = f"`{vertex.name}` ({type(thing).__qualname__})"
+        walk.unfollowed.add(f"{what} has no digest and counts by its kind only")
+
+
+def _pieces(thing: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(thing, list | tuple):
+        yield from ((f"[{i}]", item) for i, item in enumerate(thing))
+    elif isinstance(thing, dict):
+        for i, (key, value) in enumerate(thing.items()):
+            yield f" key {i}", key
+            yield f"[{key!r}]" if isinstance(key, str) else f" value {i}", value
+    for name, value in sorted(getattr(thing, "__dict__", {}).items()):
+        yield f".{name}", value
+    for kind in type(thing).__mro__:
+        for name, slot in sorted(vars(kind).items()):
+            if isinstance(slot, MemberDescriptorType) and hasattr(thing, name):
+                yield f".{name}", getattr(thing, name)
+
+
 _DESCRIBERS: dict[type, Describer] = {
     FunctionType: _function,
     MethodType: _bound,
     functools.partial: _partial,
     type(functools.lru_cache(len)): _cached,
+    functools.cached_property: _cached_property,
+    functools.singledispatchmethod: _dispatched,
     **dict.fromkeys(_COMPILED, _compiled),
 }

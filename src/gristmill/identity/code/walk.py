@@ -102,9 +102,7 @@ class Walk:
         vertex.note(module, name, *self.version(module))
 
     def version(self, module: str) -> tuple[str, str]:
-        """Distribution of a library's module and the version that counts; Python's own is counted once for
-        all.
-        """
+        """Distribution of a module and the version of it that counts; Python's own counts once for all."""
         if origin(module, self.home) is Origin.STDLIB:
             return "", ""
         found = distribution(module)

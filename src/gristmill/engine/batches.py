@@ -1,0 +1,43 @@
+"""Batch sizes: enough work to hide the cost of a message, little enough to lose nothing and to share the tail.
+
+The size follows the marginal time of an item, never a total that contains a fixed cost.
+"""
+
+TARGET_SECONDS = 0.15
+"""Work in one batch: long against a message (about a millisecond), short against a person's patience."""
+
+MAX_ITEMS = 1 << 16
+_GROWTH = 8
+_MEMORY = 0.5
+
+
+class BatchSizer:
+    """Chooses how many indices the next batch gets.
+
+    Parameters
+    ----------
+    width
+        How many workers share the stage.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        """How many workers share the stage."""
+        self._size = 1
+        self.seconds_per_item: float | None = None
+        """Marginal wall time of an item, once a batch has ended."""
+
+    def next(self, left: int) -> int:
+        """Return the size of the next batch when `left` items are left to be sent."""
+        share = -(-left // (2 * self.width)) if self.width > 1 else left
+        return max(1, min(self._size, share, left))
+
+    def learn(self, items: int, seconds: float) -> None:
+        """Take in that a batch of `items` took `seconds`."""
+        if not items:
+            return
+        now = seconds / items
+        before = self.seconds_per_item
+        self.seconds_per_item = now if before is None else _MEMORY * before + (1 - _MEMORY) * now
+        ideal = int(TARGET_SECONDS / max(self.seconds_per_item, 1e-9))
+        self._size = max(1, min(ideal, items * _GROWTH, MAX_ITEMS))

@@ -1,0 +1,244 @@
+"""Calls: one node called over columns of arguments, each result identified and kept before the next call.
+
+A mutable result is digested and stored at once: the function that returned it may go on writing to it.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+import pickle
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gristmill.engine.report import Failure
+from gristmill.errors import GristmillError
+from gristmill.graph.node import Node
+from gristmill.identity.digest import digest, digest_array, digest_block
+from gristmill.storage.elements import PACK_LIMIT, SCALARS, ChunkRef, Pickled
+from gristmill.storage.local import LocalStorage
+
+Array = np.ndarray[Any, Any]
+_SIZED = frozenset({str, bytes, int})
+
+
+@dataclass(slots=True)
+class OutputColumn:
+    """What calls made of one output: aligned lists, where a failed call leaves None."""
+
+    forms: list[Any] = field(default_factory=list)
+    digests: bytes = b""
+    live: dict[int, Array] = field(default_factory=dict)
+    """Arrays that were written as chunks, by place, for who runs on them next."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a column of calls."""
+
+    outputs: list[OutputColumn]
+    failures: dict[int, BaseException]
+    """By place in the column."""
+    size: int
+    """Estimated bytes that will be packed into segments."""
+    chunked: bool
+    """Whether any result was large enough for a chunk."""
+
+
+class _Kept:
+    """A result that is in its stored form already."""
+
+    __slots__ = ("digest", "form", "live")
+
+    def __init__(self, form: Any, identity: bytes, live: Array | None) -> None:
+        self.form = form
+        self.digest = identity
+        self.live = live
+
+
+class Caller:
+    """Calls one node.
+
+    Parameters
+    ----------
+    node
+        What to call.
+    parameters
+        The function's own names of the arguments, in the order of the columns that `run` will get.
+    storage
+        Where large results go at once.
+    interruptible
+        Whether a KeyboardInterrupt is the user's (in the user's process) rather than the function's.
+    """
+
+    def __init__(self, node: Node, parameters: Sequence[str], storage: LocalStorage, *, interruptible: bool) -> None:
+        self._node = node
+        self._storage = storage
+        self._interruptible = interruptible
+        self._positional, self._keywords = _calling_order(node.function, parameters)
+        self._parameters = tuple(parameters)
+        self._single = len(node.output_names) == 1 and node.output_picker is None
+        self._runner: asyncio.Runner | None = None
+
+    def run(self, columns: Sequence[Sequence[Any]], count: int) -> Outcome:
+        """Call the node `count` times, with one item of each column."""
+        failures: dict[int, BaseException] = {}
+        results: list[Any] = []
+        call = self._one()
+        arguments = self._arguments(columns, count)
+        scalars, keep, append = SCALARS, self._keep, results.append
+        single = self._single
+        while len(results) < count:
+            try:
+                for positional, named in arguments:
+                    result = call(*positional, **named)
+                    if not single or type(result) not in scalars:
+                        result = keep(result)
+                    append(result)
+            except BaseException as error:  # noqa: BLE001 - whatever a user's function raises is its item's failure
+                if isinstance(error, KeyboardInterrupt) and self._interruptible:
+                    raise
+                failures[len(results)] = error
+                append(None)
+        return self._outcome(results, failures)
+
+    def close(self) -> None:
+        """Close the event loop of an async node."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _arguments(self, columns: Sequence[Sequence[Any]], count: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+        positional = [columns[k] for k in self._positional]
+        rows: Iterator[Any] = zip(*positional, strict=True) if positional else itertools.repeat((), count)
+        if not self._keywords:
+            return zip(rows, itertools.repeat({}))
+        names = [self._parameters[k] for k in self._keywords]
+        values = zip(*(columns[k] for k in self._keywords), strict=True)
+        return zip(rows, (dict(zip(names, row, strict=True)) for row in values), strict=False)
+
+    def _one(self) -> Callable[..., Any]:
+        """Return what runs one call, hook included."""
+        function, hook = self._node.function, self._node.post_execution_hook
+        if not self._node.is_async and hook is None:
+            return function
+        names = [self._parameters[k] for k in self._positional]
+
+        def call(*positional: Any, **named: Any) -> Any:
+            result = function(*positional, **named)
+            if inspect.isawaitable(result):
+                result = self._await(result)
+            if hook is not None:
+                hook(self._node, result, dict(zip(names, positional, strict=True)) | named)
+            return result
+
+        return call
+
+    def _await(self, awaitable: Any) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(awaitable)
+
+    def _keep(self, result: Any) -> Any:
+        if self._single:
+            return self._keep_one(result)
+        return [self._keep_one(part) for part in self._node.split(result)]
+
+    def _keep_one(self, value: Any) -> _Kept:
+        if type(value) is np.ndarray:
+            identity, checksum = digest_array(value)
+            form = self._storage.keep(value, checksum)
+            return _Kept(form, identity, value if isinstance(form, ChunkRef) else None)
+        identity = digest(value, name=f"what {self._node.name} returned")
+        return _Kept(self._storage.keep(value), identity, None)
+
+    def _outcome(self, results: list[Any], failures: dict[int, BaseException]) -> Outcome:
+        count = len(self._node.output_names)
+        parts = [results] if self._single else [[r and r[k] for r in results] for k in range(count)]
+        outputs = [self._column(part) for part in parts]
+        size = sum(_size(column.forms) for column in outputs)
+        return Outcome(outputs, failures, size, any(column.live for column in outputs))
+
+    def _column(self, results: list[Any]) -> OutputColumn:
+        kinds = set(map(type, results))
+        if kinds <= SCALARS and not (kinds & _SIZED and any(map(_is_large, results))):
+            return OutputColumn(results, digest_block(results))
+        kept = [r if type(r) is _Kept else self._keep_one(r) for r in results]
+        live = {k: item.live for k, item in enumerate(kept) if item.live is not None}
+        return OutputColumn([item.form for item in kept], b"".join([item.digest for item in kept]), live)
+
+
+def _is_large(value: Any) -> bool:
+    if type(value) is int:
+        return value.bit_length() > 8 * PACK_LIMIT
+    return isinstance(value, str | bytes) and 4 * len(value) > PACK_LIMIT
+
+
+def _size(forms: list[Any]) -> int:
+    """Estimate the packed size of a column from its first items: types rarely change within one."""
+    sample = [_form_size(form) for form in forms[:8]]
+    return len(forms) * (sum(sample) // max(len(sample), 1) + 32)
+
+
+def _form_size(form: Any) -> int:
+    if isinstance(form, Pickled):
+        return len(form.data)
+    if isinstance(form, np.ndarray):
+        return form.nbytes
+    return len(form) if isinstance(form, str | bytes) else 8
+
+
+def _calling_order(function: Callable[..., Any], parameters: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Which columns are passed by position, in order, and which by name."""
+    places = {name: k for k, name in enumerate(parameters)}
+    positional: list[int] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY or parameter.name not in places:
+            break
+        positional.append(places[parameter.name])
+    return positional, [k for k in range(len(parameters)) if k not in positional]
+
+
+def describe_failure(position: int, step: int, error: BaseException, *, portable: bool) -> Failure:
+    """Return the record of a failed call.
+
+    Parameters
+    ----------
+    position, step
+        Which call it was.
+    error
+        What it raised.
+    portable
+        Whether the record leaves this process: then the exception is replaced if it does not survive that.
+    """
+    error.__traceback__ = users_traceback(error)
+    text = "".join(traceback.format_exception(error))
+    if not portable:
+        return Failure(position, step, error, text)
+    return Failure(position, step, _survivor(error), text)
+
+
+def users_traceback(error: BaseException) -> Any:
+    """Return the traceback of `error` from the first frame that is not ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("gristmill.engine"):
+        if trace.tb_next is None:
+            break
+        trace = trace.tb_next
+    return trace
+
+
+def _survivor(error: BaseException) -> BaseException:
+    """Return `error`, or what says the same if pickle cannot carry it there and back."""
+    with contextlib.suppress(BaseException):  # a user's __reduce__ or __init__ may raise anything
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own pickle
+        if type(again) is type(error):
+            return error
+    replacement = GristmillError(f"{type(error).__qualname__}: {error}")
+    replacement.add_note(f"the original {type(error).__qualname__} cannot be pickled")
+    return replacement
+

@@ -1,0 +1,149 @@
+"""Delivery: what a function is handed, the same on cold and on warm runs.
+
+Arrays arrive as read-only views (private copies with `writable=True`), immutable values as they are, any other
+value as a private copy for each call. A reduction's argument is assembled by the rule of `assemble`.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gristmill.errors import StoreError
+from gristmill.storage.elements import SCALARS, Pickled, pickle_value
+
+Array = np.ndarray[Any, Any]
+
+
+class Shared:
+    """An input that cannot be pickled, and so is handed on as it is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+def as_form(value: object) -> object:
+    """Return what copies of an input are made from, call by call."""
+    kind = type(value)
+    if kind in SCALARS or kind is np.ndarray or issubclass(kind, np.generic):
+        return value
+    try:
+        return Pickled(pickle_value(value))
+    except StoreError:
+        return Shared(value)
+
+
+def deliver(forms: Sequence[Any], load: Callable[[object], Any], *, writable: bool) -> Sequence[Any]:
+    """Return what calls are handed for the stored forms of their argument.
+
+    Parameters
+    ----------
+    forms
+        One per call.
+    load
+        Makes a private value of a form that is not a value itself.
+    writable
+        Whether arrays are private copies rather than read-only views.
+    """
+    if set(map(type, forms)) <= SCALARS:
+        return forms
+    return [_deliver_one(form, load, writable=writable) for form in forms]
+
+
+def _deliver_one(form: Any, load: Callable[[object], Any], *, writable: bool) -> Any:
+    if type(form) in SCALARS or isinstance(form, np.generic):
+        return form
+    if isinstance(form, np.ndarray):
+        return form.copy() if writable else read_only(form)
+    if isinstance(form, Shared):
+        return form.value
+    value = load(form)
+    if isinstance(value, np.ndarray) and not writable:
+        value.flags.writeable = False
+    elif not writable:
+        _protect(value)
+    return value
+
+
+def _protect(value: Any) -> None:
+    """Make the arrays inside a private copy of a builtin container read-only."""
+    if isinstance(value, dict):
+        inside: Any = value.values()
+    elif isinstance(value, list | tuple):
+        inside = value
+    else:
+        return
+    for item in inside:
+        if isinstance(item, np.ndarray):
+            item.flags.writeable = False
+        elif isinstance(item, dict | list | tuple):
+            _protect(item)
+
+
+def read_only(array: Array) -> Array:
+    """Return a view of `array` that cannot be written through."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def assemble(values: Sequence[Any], shape: tuple[int, ...], form: str) -> Any:
+    """Return the elements of a reduction's argument in the form its parameter asks for.
+
+    Parameters
+    ----------
+    values
+        The elements in C order.
+    shape
+        The extents of the reduced axes.
+    form
+        `"list"`: nested lists of the exact elements. `"array"`: all bool → bool; Python ints → int64 if they fit;
+        floats, or ints and floats → float64; complex with any of these → complex128; numpy scalars → their
+        `numpy.result_type`; arrays of one shape and dtype → stacked behind the reduced axes; anything else →
+        an object array.
+    """
+    if form == "list":
+        return _nest(list(values), shape)
+    kinds = set(map(type, values))
+    dtype = _number_dtype(kinds)
+    if dtype is not None:
+        try:
+            return np.array(values, dtype=dtype).reshape(shape)
+        except OverflowError:
+            return _objects(values, shape)
+    if kinds and all(issubclass(kind, np.generic) for kind in kinds):
+        return np.array(values, dtype=np.result_type(*{v.dtype for v in values})).reshape(shape)
+    if kinds == {np.ndarray} and len({(v.shape, v.dtype) for v in values}) == 1 and values[0].dtype != object:
+        return np.stack(values).reshape(shape + values[0].shape)
+    return _objects(values, shape)
+
+
+_NUMBERS = {bool: 0, int: 1, float: 2, complex: 3}
+
+
+def _number_dtype(kinds: set[type]) -> np.dtype[Any] | None:
+    if not kinds:
+        return np.dtype(np.float64)  # as numpy.array([])
+    if kinds == {bool}:
+        return np.dtype(bool)
+    if kinds <= {int, float, complex}:
+        return np.dtype((np.int64, np.float64, np.complex128)[max(_NUMBERS[kind] for kind in kinds) - 1])
+    return None
+
+
+def _objects(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    for position, value in enumerate(values):
+        array[position] = value
+    return array.reshape(shape)
+
+
+def _nest(values: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    for length in reversed(shape[1:]):
+        rows = iter(values)
+        count = len(values) // length if length else 0
+        values = [list(itertools.islice(rows, length)) for _ in range(count)] if length else []
+    return values

@@ -1,0 +1,154 @@
+"""The engine: which executor runs what, and how wide."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gristmill.engine.executors.base import Transport
+from gristmill.engine.executors.sequential import SequentialTransport
+from gristmill.engine.loop import Landed, Loop, RunOutcome
+from gristmill.engine.specs import ExecutorSpec, Specs, cpu_count, parse_specs
+from gristmill.engine.stagerun import StageRun
+from gristmill.errors import InputError
+from gristmill.events import Callback, Observers
+from gristmill.plan.compile import Plan
+from gristmill.storage.local import LocalStorage
+
+PROCESS_SECONDS = 0.5
+"""Estimated work from which `"auto"` starts processes: they take about this long to come up."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How pipelines run.
+
+    Examples
+    --------
+    >>> Engine(map_executor="parallel", max_workers=4).map_executor
+    'parallel'
+    """
+
+    node_executor: Specs = "sequential"
+    """Runs the nodes of one `run`: `"sequential"`, `"parallel"` (loky processes) or `"auto"`."""
+    map_executor: Specs = "auto"
+    """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest."""
+    max_workers: int | None = None
+    """Processes of `"parallel"`; by default the number of CPUs."""
+    specs: Mapping[str, Mapping[str, ExecutorSpec]] = field(init=False, repr=False, compare=False)
+    """Both executors, parsed."""
+
+    def __post_init__(self) -> None:
+        width = self.max_workers
+        if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
+            raise InputError(f"max_workers is {width!r}; it must be a positive number of processes, or None")
+        specs = {
+            "node": parse_specs(self.node_executor, "node_executor"),
+            "map": parse_specs(self.map_executor, "map_executor"),
+        }
+        object.__setattr__(self, "specs", specs)
+
+    def execute(
+        self,
+        plan: Plan,
+        storage: LocalStorage,
+        *,
+        level: str,
+        on_error: str,
+        callbacks: Sequence[Callback] = (),
+        on_landed: Landed = lambda _run, _positions: (),
+    ) -> "Execution":
+        """Run a plan.
+
+        Parameters
+        ----------
+        plan, storage
+            What to run, and where results live.
+        level
+            `"map"`, or `"node"` for one `run`: which executor runs stages without axes.
+        on_error
+            `"raise"` to end at the first failure, `"continue"` to go on without what depends on it.
+        callbacks
+            Who is told.
+        on_landed
+            See `Loop`.
+        """
+        run_id = secrets.token_hex(6)
+        with self._transports(plan, storage, level) as pool:
+            loop = Loop(
+                plan,
+                storage,
+                pool.choose,
+                Observers(callbacks),
+                run_id,
+                stop_at_failure=on_error == "raise",
+                on_landed=on_landed,
+            )
+            outcome = loop.run()
+        return Execution(run_id, outcome, pool.bytes_piped)
+
+    @contextlib.contextmanager
+    def _transports(self, plan: Plan, storage: LocalStorage, level: str) -> "Iterator[_Pool]":
+        pool = _Pool(self, plan, storage, level)
+        finished = False
+        try:
+            yield pool
+            finished = True
+        finally:
+            pool.close(kill=not finished)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One finished run."""
+
+    run_id: str
+    outcome: RunOutcome
+    bytes_piped: int
+
+
+class _Pool:
+    """The transports of one run, each made when it is needed first."""
+
+    def __init__(self, engine: Engine, plan: Plan, storage: LocalStorage, level: str) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._storage = storage
+        self._level = level
+        self._made: dict[ExecutorSpec, Transport] = {}
+        self.bytes_piped = 0
+
+    def choose(self, run: StageRun, seconds_per_item: float | None, left: int) -> Transport:
+        """Return what runs the rest of a stage, given how long its items take as far as that is known."""
+        spec = self._spec(run)
+        if spec.kind == "auto":
+            spec = self._decide(run, spec, seconds_per_item, left)
+        if spec not in self._made:
+            self._made[spec] = self._make(spec)
+        return self._made[spec]
+
+    def close(self, *, kill: bool) -> None:
+        for transport in self._made.values():
+            self.bytes_piped += transport.bytes_piped
+            transport.close(kill=kill)
+
+    def _spec(self, run: StageRun) -> ExecutorSpec:
+        level = "node" if self._level == "node" and not run.stage.axes else "map"
+        specs = self._engine.specs[level]
+        return specs.get(run.stage.outputs[0], specs[""])
+
+    def _decide(
+        self, run: StageRun, spec: ExecutorSpec, seconds_per_item: float | None, left: int
+    ) -> ExecutorSpec:
+        """Processes once the rest is worth starting them; a reduction goes where the map went."""
+        parallel = ExecutorSpec("parallel", spec.width)
+        if parallel in self._made or (seconds_per_item or 0.0) * left > PROCESS_SECONDS:
+            return parallel if left > 1 or not run.stage.axes else ExecutorSpec("sequential")
+        return ExecutorSpec("sequential")
+
+    def _make(self, spec: ExecutorSpec) -> Transport:
+        if spec.kind == "sequential":
+            return SequentialTransport(self._storage)
+        from gristmill.engine.executors.parallel import ParallelTransport
+
+        return ParallelTransport(self._storage, spec.width or self._engine.max_workers or cpu_count())

@@ -1,0 +1,36 @@
+"""What the engine needs of an executor: slots that take batches and give reports."""
+
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import numpy as np
+
+from gristmill.engine.report import BatchReport
+from gristmill.engine.stagerun import StageRun
+
+Array = np.ndarray[Any, Any]
+
+
+class SlotDiedError(Exception):
+    """The process of a slot ended while it ran a batch."""
+
+
+class Transport(Protocol):
+    """Carries batches to where they run."""
+
+    name: str
+    """What events and run records call it."""
+    width: int
+    """How many batches run at once."""
+    bytes_piped: int
+    """Bytes of messages and reports so far."""
+
+    @property
+    def free(self) -> int:
+        """How many more batches can start now."""
+
+    def submit(self, stage: StageRun, positions: Array, *, fresh: bool) -> "Future[BatchReport]":
+        """Start a batch; the future raises `SlotDiedError` if its process dies."""
+
+    def close(self, *, kill: bool) -> None:
+        """Give the slots back; with `kill`, end what still runs."""

@@ -1,0 +1,44 @@
+"""Sequential: batches run in the calling thread."""
+
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from gristmill.engine.report import BatchReport
+from gristmill.engine.stagerun import StageRun
+from gristmill.engine.worker import StageWorker
+from gristmill.storage.local import LocalStorage
+
+Array = np.ndarray[Any, Any]
+
+
+class SequentialTransport:
+    """Runs each batch at once, where it is submitted."""
+
+    name = "sequential"
+    width = 1
+    bytes_piped = 0
+    free = 1
+
+    def __init__(self, storage: LocalStorage) -> None:
+        self._storage = storage
+        self._workers: dict[int, StageWorker] = {}
+
+    def submit(self, stage: StageRun, positions: Array, *, fresh: bool) -> "Future[BatchReport]":
+        worker = self._workers.get(stage.stage.number)
+        if worker is None:
+            worker = StageWorker(stage.job, self._storage, self._storage.inner_claims, threading.Event(), portable=False)
+            self._workers[stage.stage.number] = worker
+        future: Future[BatchReport] = Future()
+        try:
+            future.set_result(worker.run(positions, fresh=fresh))
+        except Exception as error:  # noqa: BLE001 - the future carries it to the loop
+            future.set_exception(error)
+        return future
+
+    def close(self, *, kill: bool) -> None:  # noqa: ARG002 - nothing runs between two submits
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()

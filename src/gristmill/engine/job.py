@@ -1,0 +1,37 @@
+"""Jobs: one stage as a worker gets it, once, before the first of its batches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gristmill.engine.sources import Source
+from gristmill.graph.node import Node
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Argument, Step
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step of a job."""
+
+    node: Node
+    fingerprint: bytes
+    prefix: bytes
+    arguments: tuple[Argument, ...]
+
+    @classmethod
+    def of(cls, step: Step) -> "Task":
+        """Return the task of a plan's step."""
+        return cls(step.node, step.fingerprint, step.prefix, step.arguments)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to run batches of one stage."""
+
+    space: Space
+    tasks: tuple[Task, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Extents of the outputs that slices are taken from."""
+    sources: Mapping[str, Source | Any]
+    """Where arguments from outside the stage are; references to them while the job travels."""

@@ -1,0 +1,416 @@
+"""The loop: drives a plan to its end, whatever runs the batches.
+
+For each stage: look everything up; claim what is missing; send batches; take in reports, which say only what was
+done: results are found in the ledger like anybody else's. A stage starts when the stages it reads are complete.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gristmill.engine.batches import BatchSizer
+from gristmill.engine.calls import describe_failure
+from gristmill.engine.executors.base import SlotDiedError, Transport
+from gristmill.engine.report import BatchReport, Failure
+from gristmill.engine.sources import InputSource, OutputSource, Source
+from gristmill.engine.stagerun import Missing, StageRun
+from gristmill.errors import WorkerDiedError
+from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
+from gristmill.identity.keys import SIZE
+from gristmill.plan.compile import Plan
+from gristmill.plan.stage import Constant, Stage
+from gristmill.storage.local import LocalStorage
+
+Array = np.ndarray[Any, Any]
+
+_POLL_SECONDS = 0.01
+"""How often calls that another process has claimed are looked at again."""
+
+_GRACE_SECONDS = 1.5
+"""How long batches may go on after Ctrl-C before their processes are ended."""
+
+_SOLO_DEATHS = 2
+"""How often a call may kill its process, alone in it, before it is given up."""
+
+
+Landed = Callable[[StageRun, Array], Sequence[tuple[str, int]]]
+
+
+@dataclass
+class _Active:
+    """A stage that has started."""
+
+    run: StageRun
+    transport: Transport
+    sizer: BatchSizer
+    found: int
+    pending: deque[Array] = field(default_factory=deque)
+    suspects: deque[int] = field(default_factory=deque)
+    """Positions that were in a batch whose process died: each is run alone."""
+    later: list[Array] = field(default_factory=list)
+    """Positions with a call that another position of this stage makes too."""
+    waiting: list[Array] = field(default_factory=list)
+    """Positions with a call that another process has claimed."""
+    deaths: dict[int, int] = field(default_factory=dict)
+    flying: int = 0
+
+    @property
+    def left(self) -> int:
+        return sum(map(len, self.pending)) + len(self.suspects)
+
+    @property
+    def complete(self) -> bool:
+        return not (self.pending or self.suspects or self.later or self.waiting or self.flying)
+
+    @property
+    def done(self) -> int:
+        open_ = self.left + sum(map(len, self.later)) + sum(map(len, self.waiting)) + self.flying
+        return self.run.size - open_
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A batch on its way."""
+
+    active: _Active
+    positions: Array
+    claimed: bytes
+    transport: Transport
+
+
+@dataclass
+class RunOutcome:
+    """What a run left behind, besides what is in the store."""
+
+    stages: dict[int, StageRun] = field(default_factory=dict)
+    bytes_written: int = 0
+    seconds: float = 0.0
+    failed: "tuple[Stage, Failure] | None" = None
+    """The first failure of a run that stops at one."""
+
+
+class Loop:
+    """One run of one plan.
+
+    Parameters
+    ----------
+    plan
+        What to run.
+    storage
+        Where results live.
+    choose
+        Gives the transport for a stage: called when the stage starts, and again with its measured time per item.
+    observers
+        Who is told.
+    run_id
+        Names the run.
+    stop_at_failure
+        Whether the first failure ends the run.
+    on_landed
+        Called with a stage and the positions that may be complete now, for derived data; returns the outputs and
+        positions whose bytes turned out to be gone.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        storage: LocalStorage,
+        choose: Callable[[StageRun, float | None, int], Transport],
+        observers: Observers,
+        run_id: str,
+        *,
+        stop_at_failure: bool,
+        on_landed: Landed,
+    ) -> None:
+        self._plan = plan
+        self._storage = storage
+        self._choose = choose
+        self._observers = observers
+        self._run_id = run_id
+        self._stop_at_failure = stop_at_failure
+        self._on_landed = on_landed
+        self._active: dict[int, _Active] = {}
+        self._flights: dict[Future[BatchReport], _Flight] = {}
+        self._inputs: dict[str, InputSource] = {key: InputSource(one) for key, one in plan.inputs.items()}
+        self._polled = 0.0
+        self.outcome = RunOutcome()
+
+    def run(self) -> RunOutcome:
+        """Run to the end, or to the first failure; what was finished is kept in any case."""
+        started = time.perf_counter()
+        self._tell_run("on_run_start", 0.0)
+        failed = True
+        try:
+            self._storage.refresh()
+            while self._advance():
+                pass
+            failed = self.outcome.failed is not None
+        except BaseException:
+            self._land_rest()
+            raise
+        finally:
+            self.outcome.seconds = time.perf_counter() - started
+            self._tell_run("on_run_end", self.outcome.seconds, failed=failed)
+        return self.outcome
+
+    def _advance(self) -> bool:
+        """Do what can be done now; return whether anything is left."""
+        if self.outcome.failed is None:
+            self._start_stages()
+            self._dispatch()
+        if self._flights:
+            waiting = any(active.waiting for active in self._active.values())
+            done, _ = wait(self._flights, timeout=_POLL_SECONDS if waiting else None, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._land(future)
+        elif self.outcome.failed is not None:
+            return False
+        elif any(active.waiting for active in self._active.values()):
+            time.sleep(_POLL_SECONDS)
+        return not self._is_complete()
+
+    def _is_complete(self) -> bool:
+        return len(self._active) == len(self._plan.stages) and all(a.complete for a in self._active.values())
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    def _start_stages(self) -> None:
+        for stage in self._plan.stages:
+            if stage.number in self._active or not self._is_ready(stage):
+                continue
+            active = self._start(stage)
+            self._active[stage.number] = active
+            self.outcome.stages[stage.number] = active.run
+            self._tell(active, "on_stage_start")
+            self._landed(active, np.arange(active.run.size))
+            if active.complete:
+                self._tell(active, "on_stage_end")
+
+    def _is_ready(self, stage: Stage) -> bool:
+        return all(number in self._active and self._active[number].complete for number in stage.after)
+
+    def _start(self, stage: Stage) -> _Active:
+        run = StageRun(self._plan, stage, self._sources(stage), self._storage, self._dead(stage))
+        missing = run.examine(np.arange(run.size))
+        run.cached += sum(int(np.count_nonzero(locators >= 0)) for locators in run.locators)
+        transport = self._choose(run, None, len(missing.positions))
+        found = run.size - len(missing.positions)
+        active = _Active(run, transport, BatchSizer(transport.width), found)
+        self._enqueue(active, missing)
+        return active
+
+    def _sources(self, stage: Stage) -> dict[str, Source]:
+        found: dict[str, Source] = {}
+        for step in stage.steps:
+            for argument in step.arguments:
+                if isinstance(argument, Constant) or argument.source in stage.outputs:
+                    continue
+                name = argument.source
+                found[name] = self._inputs[name] if name in self._inputs else self._output(name)
+        return found
+
+    def _output(self, name: str) -> OutputSource:
+        return self._active[self._plan.stage_of(name).number].run.source(name)
+
+    def _dead(self, stage: Stage) -> dict[str, Array]:
+        upstream = [self._active[number].run for number in stage.after]
+        return {name: run.dead_positions(name) for run in upstream for name in run.stage.outputs}
+
+    def _enqueue(self, active: _Active, missing: Missing) -> None:
+        """Queue what is missing; of positions that make the same call, one now and the others later."""
+        halves = np.frombuffer(missing.keys, dtype="<u8").reshape(-1, 2)
+        _, first = np.unique(halves[:, 0], return_index=True)
+        if len(first) < len(halves):
+            repeated = np.ones(len(halves), dtype=bool)
+            repeated[first] = False
+            later = np.unique(missing.owners[repeated])
+            active.later.append(later)
+            now = np.setdiff1d(missing.positions, later, assume_unique=True)
+        else:
+            now = missing.positions
+        if len(now):
+            active.pending.append(now)
+
+    # -- sending ------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        for active in self._active.values():
+            if not self._is_ready(active.run.stage):
+                continue  # an element of an earlier stage was lost and is being computed again
+            while active.transport.free > 0 and (batch := self._next_batch(active)) is not None:
+                self._send(active, batch)
+                if self._flights and active.transport.name == "sequential":
+                    return  # its report is there already
+            if not active.flying and not active.left:
+                self._revive(active)
+
+    def _next_batch(self, active: _Active) -> Array | None:
+        if not active.pending:
+            return np.array([active.suspects.popleft()]) if active.suspects else None
+        active.transport = self._choose(active.run, active.sizer.seconds_per_item, active.left)
+        active.sizer.width = active.transport.width
+        size = active.sizer.next(active.left)
+        head = active.pending.popleft()
+        if len(head) > size:
+            active.pending.appendleft(head[size:])
+        return head[:size]
+
+    def _send(self, active: _Active, positions: Array) -> None:
+        """Claim, look up again if anything was appended meanwhile, and send what is ours."""
+        missing = active.run.examine(positions)
+        granted = self._storage.claims.take(missing.keys)
+        claimed = _chosen(missing.keys, granted)
+        if self._storage.refresh():
+            missing_now = active.run.examine(missing.positions)
+        else:
+            missing_now = missing
+        refused = np.unique(missing.owners[~granted])
+        ours = np.setdiff1d(missing_now.positions, refused, assume_unique=True)
+        others = np.intersect1d(missing_now.positions, refused, assume_unique=True)
+        if len(others):
+            active.waiting.append(others)
+        if not len(ours):
+            self._storage.claims.drop(claimed)
+            self._note_progress(active)
+            return
+        future = active.transport.submit(active.run, ours, fresh=missing_now.fresh)
+        active.flying += len(ours)
+        self._flights[future] = _Flight(active, ours, claimed, active.transport)
+
+    def _revive(self, active: _Active) -> None:
+        """Look again at what had to wait, once nothing of the stage itself is under way."""
+        if active.later:
+            positions, active.later = np.concatenate(active.later), []
+        elif active.waiting:
+            now = time.monotonic()
+            if not self._storage.refresh() and now - self._polled < 10 * _POLL_SECONDS:
+                return
+            self._polled = now
+            positions, active.waiting = np.concatenate(active.waiting), []
+        else:
+            return
+        self._enqueue(active, active.run.examine(np.sort(positions)))
+        self._note_progress(active)
+
+    # -- taking in ----------------------------------------------------------------------------------------------
+
+    def _land(self, future: "Future[BatchReport]") -> None:
+        flight = self._flights.pop(future)
+        active = flight.active
+        active.flying -= len(flight.positions)
+        try:
+            report = future.result()
+        except SlotDiedError as error:
+            self._storage.refresh()
+            self._suspect(active, flight.positions, error)
+        else:
+            self._storage.refresh()
+            self._take_in(active, flight, report)
+        finally:
+            self._storage.claims.drop(flight.claimed)
+        self._landed(active, flight.positions)
+        self._note_progress(active)
+
+    def _landed(self, active: _Active, positions: Array) -> None:
+        for name, position in self._on_landed(active.run, positions):
+            self._recompute(active, name, position)
+
+    def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
+        active.sizer.learn(len(flight.positions), report.seconds)
+        self.outcome.bytes_written += report.bytes_written
+        again = active.run.record(flight.positions, report)
+        if report.failures and self._stop_at_failure:
+            self.outcome.failed = (active.run.stage, min(report.failures, key=lambda one: (one.position, one.step)))
+        for lost in report.lost:
+            self._recompute(active, lost.source, lost.position)
+        if len(again):
+            active.pending.append(again)
+
+    def _recompute(self, active: _Active, name: str, position: int) -> None:
+        """Compute an element of an earlier stage again, because its bytes are lost."""
+        if name in self._inputs:
+            return
+        upstream = self._active[self._plan.stage_of(name).number]
+        locator = upstream.run.forget(name, position)
+        if locator < 0:
+            return
+        step = upstream.run.step_of(name)
+        output = upstream.run.stage.steps[step].outputs.index(name)
+        self._storage.quarantine(upstream.run.indexes[step], locator, output)
+        index = upstream.run.space.index(position)
+        self._observers.tell(
+            "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
+        )
+        upstream.pending.append(upstream.run.examine(np.arange(upstream.run.size)).positions)
+
+    def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
+        """A process died with this batch: what it finished is kept, the rest is run one by one."""
+        left = active.run.examine(positions).positions
+        if len(positions) == 1 and len(left):
+            position = int(left[0])
+            active.deaths[position] = active.deaths.get(position, 0) + 1
+            if active.deaths[position] >= _SOLO_DEATHS:
+                self._give_up(active, position, error)
+                return
+        active.suspects.extend(left.tolist())
+
+    def _give_up(self, active: _Active, position: int, error: SlotDiedError) -> None:
+        run = active.run
+        step = next(k for k, locators in enumerate(run.locators) if locators[position] < 0)
+        name = run.stage.steps[step].node.name
+        death = WorkerDiedError(
+            f"the process that ran {name} at index {run.space.index(position)} died {_SOLO_DEATHS} times "
+            f"(killed, crashed, or out of memory): {error}"
+        )
+        failure = describe_failure(position, step, death, portable=False)
+        run.record(np.array([position]), BatchReport([0] * len(run.stage.steps), failures=[failure]))
+        if self._stop_at_failure:
+            self.outcome.failed = (run.stage, failure)
+
+    def _land_rest(self) -> None:
+        """After an interruption: give running batches a moment, so that their work is kept."""
+        wait(self._flights, timeout=_GRACE_SECONDS)
+        for flight in self._flights.values():
+            self._storage.claims.drop(flight.claimed)
+        self._flights.clear()
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def _note_progress(self, active: _Active) -> None:
+        self._tell(active, "on_stage_progress")
+        if active.complete:
+            self._tell(active, "on_stage_end")
+
+    def _tell(self, active: _Active, method: str) -> None:
+        run = active.run
+        event = StageEvent(
+            self._run_id,
+            run.stage.number,
+            run.stage.title,
+            run.size,
+            active.done,
+            active.found,
+            len(run.failures),
+            active.transport.name,
+        )
+        self._observers.tell(method, event)
+
+    def _tell_run(self, method: str, seconds: float, *, failed: bool = False) -> None:
+        titles = tuple(stage.title for stage in self._plan.stages)
+        self._observers.tell(method, RunEvent(self._run_id, self._plan.outputs, titles, seconds, failed))
+
+
+def _chosen(keys: bytes, mask: Array) -> bytes:
+    if mask.all():
+        return keys
+    return np.frombuffer(keys, dtype=f"V{SIZE}")[mask].tobytes()
+
+
+def stages_by_output(stages: Mapping[int, StageRun]) -> dict[str, StageRun]:
+    """Return which stage run makes each output."""
+    return {name: run for run in stages.values() for name in run.stage.outputs}

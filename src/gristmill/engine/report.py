@@ -1,0 +1,40 @@
+"""What a worker tells the engine about a batch: small plain data, never a result."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One call that raised."""
+
+    position: int
+    """The index, as a position in the stage's space."""
+    step: int
+    """Which node of the stage."""
+    exception: BaseException
+    """The exception; where it leaves its process, one that is known to survive pickling."""
+    traceback: str
+    """The worker's traceback, from the user's function on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An element of another stage whose bytes are gone: it must be computed again first."""
+
+    source: str
+    position: int
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What became of one batch."""
+
+    computed: list[int] = field(default_factory=list)
+    """Calls executed, per step."""
+    cached: int = 0
+    """Calls below a computed one whose results were found: early cut-off."""
+    failures: list[Failure] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
+    seconds: float = 0.0
+    """Wall time of the batch, flush included."""
+    bytes_written: int = 0

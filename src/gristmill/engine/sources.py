@@ -1,0 +1,210 @@
+"""Sources: where a stage's arguments come from, and how worker processes read them by reference.
+
+Inputs are written once to a scratch file that every worker maps; outputs of other stages are read from the store
+through their locators. A batch message never carries a value.
+"""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gristmill.engine.deliver import Shared, as_form
+from gristmill.errors import InputError
+from gristmill.identity.keys import SIZE
+from gristmill.plan.inputs import MappedInput
+from gristmill.storage.columns import Codec, Packed, pack, unpack
+from gristmill.storage.elements import SCALARS
+from gristmill.storage.index import KeyIndex
+from gristmill.storage.local import LocalStorage
+
+Array = np.ndarray[Any, Any]
+DIGEST = np.dtype(f"V{SIZE}")
+_FIXED = ("int", "float", "bool", "complex", "scalar")
+
+
+class Source(Protocol):
+    """Elements by position."""
+
+    def digests(self, positions: Array) -> Array:
+        """Return the elements' digests as 16-byte items."""
+
+    def forms(self, positions: Array) -> Sequence[Any]:
+        """Return the elements' stored forms."""
+
+
+class SourceRef(Protocol):
+    """A source on its way to another process."""
+
+    def open(self, storage: LocalStorage) -> Source:
+        """Return the source there."""
+
+
+class InputSource:
+    """A mapped input in the process that has it."""
+
+    def __init__(self, given: MappedInput) -> None:
+        self._given = given
+        self._elements = given.elements
+        self._digests = np.frombuffer(given.digests, dtype=DIGEST)
+
+    def digests(self, positions: Array) -> Array:
+        return take(self._digests, positions)
+
+    def forms(self, positions: Array) -> Sequence[Any]:
+        where = as_slice(positions)
+        if isinstance(self._elements, np.ndarray):
+            return list(self._elements[where if where is not None else positions])
+        if where is not None:
+            chosen: Sequence[Any] = self._elements[where]
+        else:
+            chosen = [self._elements[k] for k in positions.tolist()]
+        return chosen if set(map(type, chosen)) <= SCALARS else [as_form(value) for value in chosen]
+
+    def publish(self, path: Path) -> "PublishedInput":
+        """Write it to files whose names start with `path`, for other processes."""
+        return _publish_input(self._given, path)
+
+
+class OutputSource:
+    """The output of another stage, in the store."""
+
+    def __init__(self, storage: LocalStorage, index: KeyIndex, locators: Array, output: int) -> None:
+        self._storage = storage
+        self._index = index
+        self._locators = locators
+        self._output = output
+
+    def digests(self, positions: Array) -> Array:
+        return self._index.digests(take(self._locators, positions), self._output)
+
+    def forms(self, positions: Array) -> Sequence[Any]:
+        return self._storage.forms(self._index, take(self._locators, positions), self._output)
+
+    def publish(self, path: Path) -> "PublishedOutput":
+        """Write where the elements are, for other processes."""
+        file = f"{path}.npy"
+        np.save(file, self._index.portable(self._locators))
+        return PublishedOutput(self._index.group, self._output, file)
+
+
+def as_slice(positions: Array) -> slice | None:
+    """Return consecutive `positions` as a slice, or None."""
+    count = len(positions)
+    if count and int(positions[-1]) - int(positions[0]) == count - 1 and (np.diff(positions) == 1).all():
+        return slice(int(positions[0]), int(positions[0]) + count)
+    return None
+
+
+def take(array: Array, positions: Array) -> Array:
+    """Return `array[positions]`, as a view where they are consecutive."""
+    where = as_slice(positions)
+    return array[where] if where is not None else array[positions]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedInput:
+    """A mapped input that was written to files for workers to map."""
+
+    digests: str
+    values: str
+    codec: Codec | None
+    """How items of one width are packed; None where the file holds pickles."""
+    shape: tuple[int, ...] | None
+    """For arrays, the shape of the whole; None for sequences."""
+    dtype: str
+
+    def open(self, storage: LocalStorage) -> Source:
+        return _MappedFile(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedOutput:
+    """The output of another stage, by segment numbers, which mean the same in every process."""
+
+    group: bytes
+    output: int
+    path: str
+
+    def open(self, storage: LocalStorage) -> Source:
+        rows = np.load(self.path, mmap_mode="r")
+        index = storage.index(self.group)
+        storage.refresh()
+        return OutputSource(storage, index, index.locators(rows), self.output)
+
+
+class _MappedFile:
+    """A published input, in a worker."""
+
+    def __init__(self, ref: PublishedInput) -> None:
+        self._ref = ref
+        self._digests = _map(ref.digests, DIGEST)
+        if ref.shape is not None:
+            self._array = _map(ref.values, np.dtype(ref.dtype)).reshape(ref.shape)
+        elif ref.codec is not None:
+            self._array = _map(ref.values, np.dtype(ref.dtype))
+        else:
+            self._array = _map(ref.values, np.dtype(np.uint8))
+            self._bounds = _map(ref.values + ".bounds", np.dtype(np.int64))
+
+    def digests(self, positions: Array) -> Array:
+        return take(self._digests, positions)
+
+    def forms(self, positions: Array) -> Sequence[Any]:
+        if self._ref.shape is not None:
+            return list(take(self._array, positions))
+        if self._ref.codec is not None:
+            part = np.ascontiguousarray(take(self._array, positions))
+            return unpack(Packed(self._ref.codec, part.tobytes()), len(part))
+        starts, ends = self._bounds[positions], self._bounds[positions + 1]
+        raw = self._array
+        return [pickle.loads(raw[a:b].tobytes()) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]  # noqa: S301 - written by the parent process
+
+
+def _map(path: str, dtype: np.dtype[Any]) -> Array:
+    if not Path(path).stat().st_size:
+        return np.empty(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
+
+
+def _publish_input(given: MappedInput, path: Path) -> PublishedInput:
+    """Write `given` to files whose names start with `path`."""
+    digests, values = f"{path}.digests", f"{path}.values"
+    Path(digests).write_bytes(given.digests)
+    elements = given.elements
+    if isinstance(elements, np.ndarray) and elements.dtype.kind in "biufcmMSU":
+        elements.tofile(values)
+        return PublishedInput(digests, values, None, elements.shape, elements.dtype.str)
+    packed = pack(elements) if _fixed_width(elements) else None
+    if packed is not None and packed.codec["kind"] in _FIXED:
+        Path(values).write_bytes(packed.payload)
+        width = len(packed.payload) // len(elements)
+        return PublishedInput(digests, values, packed.codec, None, f"V{width}")
+    _write_pickles(given.name, elements, values)
+    return PublishedInput(digests, values, None, None, "")
+
+
+def _fixed_width(elements: Sequence[Any] | Array) -> bool:
+    kinds = set(map(type, elements))
+    if len(kinds) != 1:
+        return False
+    kind = kinds.pop()
+    return kind in (int, float, bool, complex) or (issubclass(kind, np.generic) and kind.__module__ == "numpy")
+
+
+def _write_pickles(name: str, elements: Sequence[Any] | Array, path: str) -> None:
+    lengths = np.zeros(len(elements) + 1, dtype=np.int64)
+    with Path(path).open("wb") as file:
+        for position, element in enumerate(elements):
+            form = as_form(element)
+            if isinstance(form, Shared):
+                raise InputError(
+                    f"{name}[{position}] cannot be sent to a worker process, since a {type(element).__qualname__} "
+                    "cannot be pickled; run this map with map_executor='sequential', or pass what makes it"
+                )
+            lengths[position + 1] = file.write(pickle.dumps(form, protocol=5))
+    np.cumsum(lengths).tofile(f"{path}.bounds")
+

@@ -1,0 +1,219 @@
+"""A stage while it runs: which of its calls are in the ledger, which are to be computed, which failed.
+
+It computes keys and looks them up for whole blocks of positions; it starts nothing itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gristmill.engine.deliver import assemble, deliver
+from gristmill.engine.job import Job, Task
+from gristmill.engine.report import BatchReport, Failure
+from gristmill.engine.sources import DIGEST, OutputSource, Source, take
+from gristmill.engine.worker import slice_digests
+from gristmill.identity.keys import SIZE, call_keys
+from gristmill.plan.compile import Plan
+from gristmill.plan.stage import Constant, Element, Stage, Step
+from gristmill.storage.index import MISSING
+from gristmill.storage.local import LocalStorage
+
+Array = np.ndarray[Any, Any]
+
+_BLOCK = 1 << 16
+"""Positions examined at once: keys and digests are dropped afterwards, so memory stays flat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What has to be computed, as far as it can be known before anything is."""
+
+    positions: Array
+    """Positions at which at least one step is missing."""
+    keys: bytes
+    """16-byte keys of missing calls whose arguments are known."""
+    owners: Array
+    """For each of these keys, its position."""
+    fresh: bool
+    """Whether no call at these positions was found."""
+
+
+class StageRun:
+    """The state of one stage in one run.
+
+    Parameters
+    ----------
+    plan, stage
+        What it is.
+    sources
+        Everything its arguments come from outside the stage.
+    storage
+        Where its results are looked up.
+    dead
+        For each upstream output of the same run, the positions that have no value (failed or skipped).
+    """
+
+    def __init__(
+        self, plan: Plan, stage: Stage, sources: Mapping[str, Source], storage: LocalStorage, dead: Mapping[str, Array]
+    ) -> None:
+        self.plan = plan
+        self.stage = stage
+        self.space = plan.space(stage)
+        self.storage = storage
+        self.sources = sources
+        self.size = self.space.size
+        self.locators = [np.full(self.size, MISSING, dtype=np.int64) for _ in stage.steps]
+        self.indexes = [storage.index(step.prefix) for step in stage.steps]
+        self.failures: dict[tuple[int, int], Failure] = {}
+        self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
+        self.computed = 0
+        self.cached = 0
+        self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
+        self._mark_dead(dead)
+
+    @property
+    def job(self) -> Job:
+        """What a worker needs; its sources are this process's."""
+        shapes = {name: self.plan.shapes[name] for name in self.sources if name in self.plan.shapes}
+        return Job(self.space, tuple(Task.of(step) for step in self.stage.steps), shapes, self.sources)
+
+    def examine(self, positions: Array) -> Missing:
+        """Look up all steps at `positions`."""
+        blocks = range(0, len(positions), _BLOCK)
+        parts = [self._examine_block(positions[start : start + _BLOCK]) for start in blocks]
+        if len(parts) == 1:
+            return parts[0]
+        empty = np.empty(0, dtype=np.int64)
+        return Missing(
+            np.concatenate([empty, *(part.positions for part in parts)]),
+            b"".join([part.keys for part in parts]),
+            np.concatenate([empty, *(part.owners for part in parts)]),
+            all(part.fresh for part in parts),
+        )
+
+    def source(self, name: str) -> OutputSource:
+        """Return the output `name` as a source for other stages."""
+        k = self._step_of[name]
+        output = self.stage.steps[k].outputs.index(name)
+        return OutputSource(self.storage, self.indexes[k], self.locators[k], output)
+
+    def step_of(self, name: str) -> int:
+        """Return which step makes `name`."""
+        return self._step_of[name]
+
+    def record(self, positions: Array, report: BatchReport) -> Array:
+        """Take in what became of a batch; return the positions that have to be run again."""
+        for failure in report.failures:
+            self.failures[failure.position, failure.step] = failure
+            self._kill(failure.position, failure.step)
+        self.computed += sum(report.computed)
+        self.cached += report.cached
+        return self.examine(positions).positions
+
+    def forget(self, name: str, position: int) -> int:
+        """Take back an output whose bytes are lost; return its call's locator."""
+        k = self._step_of[name]
+        locator = int(self.locators[k][position])
+        self.locators[k][position] = MISSING
+        return locator
+
+    def dead_positions(self, name: str) -> Array:
+        """Return the mask of positions at which `name` has no value because of a failure."""
+        return self.dead[self._step_of[name]]
+
+    @property
+    def skipped(self) -> int:
+        """Calls that were not made because what they need had failed."""
+        return int(sum(np.count_nonzero(mask) for mask in self.dead)) - len(self.failures)
+
+    def key(self, step: int, position: int) -> bytes:
+        """Return the call key of a step whose arguments are known."""
+        return self._step_keys(self.stage.steps[step], np.array([position]))
+
+    def arguments(self, step: int, position: int) -> dict[str, Any]:
+        """Return what a call was handed, by the function's own parameter names, read from where it is."""
+        where = np.array([position])
+        values: dict[str, Any] = {}
+        for argument in self.stage.steps[step].arguments:
+            if isinstance(argument, Constant):
+                values[argument.parameter] = argument.given.value
+                continue
+            name = argument.source
+            source = self.source(name) if name in self._step_of else self.sources[name]
+            if isinstance(argument, Element):
+                forms = source.forms(self.space.elements(where, argument.axes))
+                values[argument.parameter] = deliver(forms, self.storage.value, writable=True)[0]
+            else:
+                shape = self.plan.shapes[name]
+                elements = self.space.slices(where, argument.axes, shape)[0]
+                reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
+                found = deliver(source.forms(elements), self.storage.value, writable=True)
+                values[argument.parameter] = assemble(found, reduced, argument.form)
+        return values
+
+    def _mark_dead(self, dead: Mapping[str, Array]) -> None:
+        everything = np.arange(self.size)
+        for k, step in enumerate(self.stage.steps):
+            for argument in step.arguments:
+                if isinstance(argument, Constant):
+                    continue
+                if argument.source in self._step_of:
+                    self.dead[k] |= self.dead[self._step_of[argument.source]]
+                elif argument.source in dead and dead[argument.source].any():
+                    mask = dead[argument.source]
+                    if isinstance(argument, Element):
+                        self.dead[k] |= mask[self.space.elements(everything, argument.axes)]
+                    else:
+                        shape = self.plan.shapes[argument.source]
+                        self.dead[k] |= mask[self.space.slices(everything, argument.axes, shape)].any(axis=1)
+
+    def _kill(self, position: int, step: int) -> None:
+        self.dead[step][position] = True
+        for k in range(step + 1, len(self.stage.steps)):
+            for argument in self.stage.steps[k].arguments:
+                if isinstance(argument, Element) and argument.source in self._step_of:
+                    self.dead[k][position] |= self.dead[self._step_of[argument.source]][position]
+
+    def _examine_block(self, positions: Array) -> Missing:
+        incomplete = np.zeros(len(positions), dtype=bool)
+        fresh = True
+        keys, owners = [], [positions[:0]]
+        for k, step in enumerate(self.stage.steps):
+            dead = take(self.dead[k], positions)
+            ready = ~dead
+            for argument in step.arguments:
+                if isinstance(argument, Element) and argument.source in self._step_of:
+                    ready &= take(self.locators[self._step_of[argument.source]], positions) != MISSING
+            incomplete |= ~ready & ~dead
+            rows = np.flatnonzero(ready)
+            if not len(rows):
+                continue
+            chosen = positions if len(rows) == len(positions) else positions[rows]
+            step_keys = self._step_keys(step, chosen)
+            found = self.indexes[k].find(step_keys)
+            self.locators[k][chosen] = found
+            missing = found == MISSING
+            fresh &= bool(missing.all())
+            if missing.any():
+                incomplete[rows[missing]] = True
+                keys.append(np.frombuffer(step_keys, dtype=DIGEST)[missing].tobytes())
+                owners.append(chosen[missing])
+        return Missing(positions[incomplete], b"".join(keys), np.concatenate(owners), fresh)
+
+    def _step_keys(self, step: Step, positions: Array) -> bytes:
+        columns = [self._argument_digests(argument, positions) for argument in step.arguments]
+        return call_keys(step.prefix, columns, len(positions))
+
+    def _argument_digests(self, argument: Any, positions: Array) -> bytes:
+        if isinstance(argument, Constant):
+            return argument.given.digest
+        if isinstance(argument, Element):
+            if argument.source in self._step_of:
+                k = self._step_of[argument.source]
+                output = self.stage.steps[k].outputs.index(argument.source)
+                return self.indexes[k].digests(take(self.locators[k], positions), output).tobytes()
+            elements = self.space.elements(positions, argument.axes)
+            return self.sources[argument.source].digests(elements).tobytes()
+        return b"".join(slice_digests(self.sources[argument.source], argument, self.job, positions))

@@ -1,0 +1,107 @@
+"""The progress display: one bar per stage, in a terminal or a notebook, drawn by rich."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from gristmill.events import Callback, RunEvent, StageEvent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def is_interactive() -> bool:
+    """Return whether a person is looking: standard error is a terminal, or this is a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+class ProgressCallback(Callback):
+    """Shows each stage's done, found and failed items, its rate and its remaining time.
+
+    Parameters
+    ----------
+    delay
+        Seconds of running before anything is shown; short runs stay silent.
+    """
+
+    def __init__(self, *, delay: float = 0.0) -> None:
+        self._delay = delay
+        self._started = 0.0
+        self._events: dict[int, StageEvent] = {}
+        self._titles: tuple[str, ...] = ()
+        self._progress: Progress | None = None
+        self._tasks: dict[int, TaskID] = {}
+
+    def on_run_start(self, event: RunEvent) -> None:
+        """Forget the run before."""
+        self._started = time.monotonic()
+        self._titles = event.stages
+        self._events.clear()
+
+    def on_stage_start(self, event: StageEvent) -> None:
+        """Show the stage's bar."""
+        self._update(event)
+
+    def on_stage_progress(self, event: StageEvent) -> None:
+        """Move the stage's bar."""
+        self._update(event)
+
+    def on_stage_end(self, event: StageEvent) -> None:
+        """Complete the stage's bar."""
+        self._update(event)
+
+    def on_run_end(self, event: RunEvent) -> None:  # noqa: ARG002 - the callback's signature
+        """Leave the last picture standing."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+            self._tasks.clear()
+
+    def _update(self, event: StageEvent) -> None:
+        self._events[event.stage] = event
+        if self._progress is None:
+            if time.monotonic() - self._started < self._delay:
+                return
+            self._progress = _new_progress()
+            self._progress.start()
+        for known in self._events.values() if not self._tasks else (event,):
+            self._show(known)
+
+    def _show(self, event: StageEvent) -> None:
+        assert self._progress is not None
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._progress.add_task(event.title, total=event.total, note="")
+            self._progress.reset(self._tasks[event.stage], completed=event.found)
+        note = f"{event.found:,} found" if event.found else ""
+        if event.failed:
+            note += f"{', ' if note else ''}[red]{event.failed:,} failed[/red]"
+        self._progress.update(self._tasks[event.stage], completed=event.done, note=note)
+
+
+def _new_progress() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _rate_column()(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+
+
+def _rate_column() -> type:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Items per second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")
+
+    return RateColumn

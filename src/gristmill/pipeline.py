@@ -1,0 +1,320 @@
+"""The façade `Pipeline`: thin methods over graph, plan, engine and results."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from gristmill.engine.engine import Engine, Execution
+from gristmill.engine.linking import Linker
+from gristmill.engine.report import Failure
+from gristmill.engine.stagerun import StageRun
+from gristmill.errors import GraphError, InputError
+from gristmill.events import Callback
+from gristmill.graph.annotations import check_annotations
+from gristmill.graph.graph import Graph
+from gristmill.graph.node import Node, node
+from gristmill.graph.wording import did_you_mean, joined
+from gristmill.identity.types import Digest
+from gristmill.plan.compile import Plan, compile_plan
+from gristmill.plan.space import Space
+from gristmill.result import ItemError, Located, MappedOutput, MapResult, Stats, lazy
+from gristmill.store import Store
+
+Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
+
+_DEFAULT: Any = object()
+_HEALING = Engine(map_executor="sequential")
+
+
+class Pipeline:
+    """Functions wired by the names of their parameters and outputs.
+
+    Parameters
+    ----------
+    nodes
+        Nodes, plain functions, or `(function, mapspec)` pairs.
+    name
+        What messages and records call it.
+    engine
+        What runs it.
+    store
+        Where results are kept: a `Store` or a path. By default `$GRISTMILL_STORE`, else `.gristmill`; None keeps
+        nothing.
+    callbacks
+        Told about every run.
+    validate_types
+        Whether annotations along the edges are checked.
+
+    Raises
+    ------
+    GraphError
+        The nodes do not form a graph.
+    MapSpecError
+        Mapspecs contradict each other.
+
+    Examples
+    --------
+    >>> def double(x):
+    ...     return 2 * x
+    >>> def total(double):
+    ...     return int(double.sum())
+    >>> pipeline = Pipeline([(double, "x[i] -> double[i]"), total], store=None)
+    >>> pipeline.map({"x": [1, 2, 3]})["total"]
+    12
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[Nodes],
+        *,
+        name: str | None = None,
+        engine: Engine | None = None,
+        store: Store | str | None = _DEFAULT,
+        callbacks: Sequence[Callback] = (),
+        validate_types: bool = True,
+    ) -> None:
+        self.name = name
+        self.engine = engine or Engine()
+        self.graph = Graph([_as_node(given) for given in nodes])
+        self.callbacks = tuple(callbacks)
+        self.validate_types = validate_types
+        self._store = store
+        self._opened: Store | None = None
+        self._lock = threading.Lock()
+        if validate_types:
+            check_annotations(self.graph)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes in topological order."""
+        return self.graph.nodes
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names that the caller supplies."""
+        return self.graph.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names that the nodes make."""
+        return self.graph.outputs
+
+    @property
+    def mapspecs(self) -> dict[str, str]:
+        """Output name to mapspec, for nodes that are mapped."""
+        return {name: str(node.mapspec) for node in self.nodes for name in node.output_names if node.mapspec}
+
+    @property
+    def store(self) -> Store | None:
+        """Where results are kept; None keeps nothing."""
+        if self._store is None:
+            return None
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._store if isinstance(self._store, Store) else _open_store(self._store)
+            return self._opened
+
+    def with_(self, **changes: Any) -> "Pipeline":
+        """Return the same pipeline with another `name`, `engine`, `store`, `callbacks` or `validate_types`."""
+        known = ("name", "engine", "store", "callbacks", "validate_types")
+        for option in changes:
+            if option not in known:
+                raise TypeError(f"with_ has no option {option!r}{did_you_mean(option, known)}; it has {joined(known)}")
+        kept = {option: getattr(self, option) for option in known if option != "store"}
+        return Pipeline(self.nodes, **{**kept, "store": self._store, **changes})
+
+    def run(
+        self, inputs: Mapping[str, Any] | None = None, *, output_name: str | Sequence[str] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Evaluate once.
+
+        Parameters
+        ----------
+        inputs
+            Values by name; an intermediate among them cuts what is above it.
+        output_name
+            What is wanted, which prunes the rest; all leaves by default.
+        **options
+            Fields of `Engine` for this run.
+
+        Returns
+        -------
+        Values by output name; outputs of nodes with mapspecs as numpy arrays.
+        """
+        engine = _with_options(self.engine, options)
+        plan = self._compile(self.graph, inputs or {}, output_name, engine, "node")
+        result = self._execute(plan, engine, "node", "raise", self.callbacks)
+        return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
+
+    def __call__(self, output_name: str, /, **inputs: Any) -> Any:
+        """Return the value of one output."""
+        return self.run(inputs, output_name=output_name)[output_name]
+
+    def map(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        output_name: str | Sequence[str] | None = None,
+        on_error: Literal["raise", "continue"] = "raise",
+        progress: bool | None = None,
+        **options: Any,
+    ) -> MapResult:
+        """Evaluate over index spaces: by the nodes' mapspecs, or by giving the whole pipeline an axis.
+
+        Parameters
+        ----------
+        inputs
+            Values by name; those that are mapped are sequences or arrays.
+        map_over
+            Inputs that the whole pipeline is mapped over.
+        map_mode
+            `"zip"`: one axis that all of them share; `"product"`: one each.
+        output_name
+            What is wanted, which prunes the rest; all leaves by default.
+        on_error
+            `"raise"`: the first exception ends the map and is raised, everything finished is kept. `"continue"`:
+            what depends on a failed call is skipped, and `result.errors` says what failed.
+        progress
+            Whether to show a progress bar; by default only in a terminal, for maps that take a while.
+        **options
+            Fields of `Engine` for this map.
+        """
+        if on_error not in ("raise", "continue"):
+            raise InputError(f"on_error is {on_error!r}; use 'raise' or 'continue'")
+        engine = _with_options(self.engine, options)
+        if map_over is None and map_mode not in ("zip", "product"):
+            raise InputError(f"map_mode is {map_mode!r}; use 'zip' or 'product'")
+        graph = self.graph if map_over is None else self.graph.map_over(map_over, map_mode)
+        plan = self._compile(graph, inputs, output_name, engine, "map")
+        return self._execute(plan, engine, "map", on_error, (*self.callbacks, *_progress(progress)))
+
+    def _compile(
+        self,
+        graph: Graph,
+        inputs: Mapping[str, Any],
+        output_name: str | Sequence[str] | None,
+        engine: Engine,
+        level: str,
+    ) -> Plan:
+        if not isinstance(inputs, Mapping):
+            raise InputError(f"inputs is a {type(inputs).__name__}; pass a mapping of names to values")
+        for what in ("node", "map"):
+            for name in engine.specs[what]:
+                if name and name not in graph.outputs:
+                    raise GraphError(
+                        f"{what}_executor names {name!r}, which is no output{did_you_mean(name, graph.outputs)}"
+                    )
+        wanted = [output_name] if isinstance(output_name, str) else output_name
+        fuse = engine.specs[level][""].kind != "parallel"
+        return compile_plan(graph, inputs, wanted, executors=engine.specs["map"], fuse=fuse)
+
+    def _execute(
+        self, plan: Plan, engine: Engine, level: str, on_error: str, callbacks: Sequence[Callback]
+    ) -> MapResult:
+        store = self.store or Store.temporary()
+        linker = Linker(plan, store.storage)
+        execution = engine.execute(
+            plan, store.storage, level=level, on_error=on_error, callbacks=callbacks, on_landed=linker.landed
+        )
+        views = linker.finish()
+        if execution.outcome.failed is not None:
+            stage, failure = execution.outcome.failed
+            raise _explained(execution.outcome.stages[stage.number], failure)
+        return _result(plan, store, execution, views)
+
+
+def _as_node(given: Any) -> Node:
+    if isinstance(given, Node):
+        return given
+    if isinstance(given, tuple) and len(given) == 2 and callable(given[0]):
+        return node(given[0], mapspec=given[1])
+    if callable(given):
+        return node(given)
+    raise GraphError(f"a pipeline has nodes, functions and (function, mapspec) pairs; found {given!r}")
+
+
+def _open_store(given: Any) -> Store:
+    return Store() if given is _DEFAULT else Store(given)
+
+
+def _with_options(engine: Engine, options: Mapping[str, Any]) -> Engine:
+    known = [field.name for field in fields(Engine) if field.init]
+    for option in options:
+        if option not in known:
+            raise TypeError(f"there is no option {option!r}{did_you_mean(option, known)}; there are {joined(known)}")
+    return replace(engine, **options) if options else engine
+
+
+def _progress(wanted: bool | None) -> tuple[Callback, ...]:
+    if wanted is False:
+        return ()
+    from gristmill.observe.progress import ProgressCallback, is_interactive
+
+    if wanted is None and not is_interactive():
+        return ()
+    return (ProgressCallback(delay=0.0 if wanted else 1.0),)
+
+
+def _explained(run: StageRun, failure: Failure) -> BaseException:
+    """The user's exception, with a note that says which call it was."""
+    step = run.stage.steps[failure.step]
+    index = run.space.index(failure.position)
+    key = Digest(run.key(failure.step, failure.position))
+    where = f" at index {index}" if index else ""
+    error = failure.exception
+    error.add_note(f"in node {step.node.name} (output {joined(step.outputs)}){where}, call key {key}")
+    if error.__traceback__ is None and failure.traceback:
+        error.add_note(f"In the worker process:\n{failure.traceback.rstrip()}")
+    return error
+
+
+def _result(plan: Plan, store: Store, execution: Execution, views: Mapping[str, str]) -> MapResult:
+    stages = execution.outcome.stages
+    located = {name: _located(stages, plan, name) for name in plan.outputs}
+
+    def heal() -> None:
+        again = _HEALING.execute(plan, store.storage, level="map", on_error="continue").outcome.stages
+        for name, place in located.items():
+            place.locators = _located(again, plan, name).locators
+
+    outputs: dict[str, Any] = {}
+    for name, place in located.items():
+        space = Space(plan.axes[name], plan.shapes[name])
+        output = MappedOutput(name, space, place, heal)
+        outputs[name] = output if plan.axes[name] else lazy(output.scalar)
+    failures = [(run, failure) for run in stages.values() for failure in run.failures.values()]
+    stats = Stats(
+        computed=sum(run.computed for run in stages.values()),
+        cached=sum(run.cached for run in stages.values()),
+        failed=len(failures),
+        skipped=sum(run.skipped for run in stages.values()),
+        seconds=execution.outcome.seconds,
+        bytes_written=execution.outcome.bytes_written,
+        bytes_piped=execution.bytes_piped,
+    )
+    errors = [_item_error(run, failure) for run, failure in failures]
+    return MapResult(outputs, errors, stats, execution.run_id, views)
+
+
+def _located(stages: Mapping[int, StageRun], plan: Plan, name: str) -> Located:
+    run = stages[plan.stage_of(name).number]
+    k = run.step_of(name)
+    output = run.stage.steps[k].outputs.index(name)
+    return Located(run.storage, run.indexes[k], run.locators[k], output)
+
+
+def _item_error(run: StageRun, failure: Failure) -> ItemError:
+    step = run.stage.steps[failure.step]
+    return ItemError(
+        step.outputs[0],
+        run.space.index(failure.position),
+        failure.exception,
+        failure.traceback,
+        step.node.function,
+        lambda: run.arguments(failure.step, failure.position),
+    )

@@ -1,0 +1,256 @@
+"""Compile: a graph and inputs become a plan, and bad input an error, before anything runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_origin
+
+from gristmill.errors import GraphError, InputError
+from gristmill.graph.graph import Graph
+from gristmill.graph.node import Node
+from gristmill.identity.digest import digest
+from gristmill.identity.keys import call_prefix
+from gristmill.plan.inputs import MappedInput, WholeInput, mapped_input
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Argument, Constant, Element, Slice, Stage, Step
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A graph with its inputs, as stages in topological order."""
+
+    graph: Graph
+    outputs: tuple[str, ...]
+    """What the caller asked for."""
+    stages: tuple[Stage, ...]
+    inputs: Mapping[str, MappedInput]
+    """Mapped inputs by the key that an `Element` names as its source."""
+    given: Mapping[str, Any]
+    """The inputs as the caller gave them, defaults included."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Extents of every output along its axes; () where it has none."""
+    axes: Mapping[str, tuple[str, ...]]
+    """Names of those axes."""
+
+    def space(self, stage: Stage) -> Space:
+        """Return the space that a stage runs over."""
+        return Space(stage.axes, self.shapes[stage.outputs[0]])
+
+    def stage_of(self, name: str) -> Stage:
+        """Return the stage that makes `name`."""
+        return next(stage for stage in self.stages if name in stage.outputs)
+
+
+@dataclass
+class _Draft:
+    """A stage while nodes are still being added to it."""
+
+    axes: tuple[str, ...]
+    executor: object
+    nodes: list[Node] = field(default_factory=list)
+    after: set[int] = field(default_factory=set)
+
+
+def compile_plan(
+    graph: Graph,
+    inputs: Mapping[str, Any],
+    outputs: Sequence[str] | None = None,
+    *,
+    executors: Mapping[str, object] | None = None,
+    fuse: bool = True,
+) -> Plan:
+    """Compile what `outputs` need.
+
+    Parameters
+    ----------
+    graph
+        The whole graph; it is pruned here.
+    inputs
+        Values by name; an intermediate among them cuts what is above it.
+    outputs
+        Names wanted; all leaves by default.
+    executors
+        What runs each output; nodes with different ones are not fused.
+    fuse
+        Whether nodes without axes may share a stage; False lets independent ones run side by side.
+
+    Raises
+    ------
+    InputError
+        Inputs are missing, unknown, of wrong dimensions or of unequal lengths.
+    DigestError
+        An input has no identity; the message names the path inside it.
+    """
+    graph.check_inputs(inputs, outputs)
+    pruned = graph.prune(outputs, supplied=inputs)
+    wanted = tuple(outputs) if outputs is not None else tuple(name for name in graph.leaves if name in pruned.outputs)
+    given = {name: inputs.get(name, pruned.defaults.get(name)) for name in pruned.inputs}
+    compiler = _Compiler(pruned, inputs)
+    arguments = {node: compiler.arguments(node) for node in pruned.nodes}
+    shapes, axes = _shapes(pruned.nodes, arguments, compiler.mapped)
+    stages = _stages(pruned, arguments, axes, executors or {}, fuse=fuse)
+    for constant in compiler.whole.values():
+        _ = constant.digest
+    for mapped in compiler.mapped.values():
+        _ = mapped.digests
+    wanted = tuple(name for name in wanted if name in pruned.outputs)
+    return Plan(pruned, wanted, stages, compiler.mapped, given, shapes, axes)
+
+
+class _Compiler:
+    """Resolves where each argument comes from; collects the inputs on the way."""
+
+    def __init__(self, graph: Graph, inputs: Mapping[str, Any]) -> None:
+        self._graph = graph
+        self._inputs = inputs
+        self.mapped: dict[str, MappedInput] = {}
+        self.whole: dict[tuple[str, int], WholeInput] = {}
+
+    def arguments(self, node: Node) -> tuple[Argument, ...]:
+        found = [Constant(node.own_name(name), self._constant(name, value)) for name, value in node.bound.items()]
+        found += [self._argument(node, name) for name in node.parameters]
+        return tuple(sorted(found, key=lambda argument: argument.parameter))
+
+    def _argument(self, node: Node, name: str) -> Argument:
+        own = node.own_name(name)
+        axes = node.mapspec.input(name).axes if node.mapspec else ()
+        if name in self._graph.outputs:
+            return self._from_node(node, own, name, axes)
+        if name not in self._inputs:
+            return Constant(own, self._constant(name, node.defaults[name]))
+        if not any(axes):
+            return Constant(own, self._constant(name, self._inputs[name]))
+        key = f"{name}[{','.join('.' if axis else ':' for axis in axes)}]"
+        if key not in self.mapped:
+            self.mapped[key] = mapped_input(name, self._inputs[name], axes)
+        return Element(own, key, tuple(axis for axis in axes if axis))
+
+    def _from_node(self, node: Node, own: str, name: str, axes: tuple[str | None, ...]) -> Argument:
+        dimensions = self._graph.axes.get(name, ())
+        if not dimensions:
+            return Element(own, name, ())
+        selected = axes or (None,) * len(dimensions)
+        if all(selected):
+            return Element(own, name, tuple(axis for axis in selected if axis))
+        return Slice(own, name, selected, _form(node, own))
+
+    def _constant(self, name: str, value: object) -> WholeInput:
+        return self.whole.setdefault((name, id(value)), WholeInput(name, value))
+
+
+def _form(node: Node, own: str) -> str:
+    """How a reduction's argument is delivered: as the parameter's annotation asks."""
+    hint = node.annotations.get(own)
+    return "list" if hint is list or get_origin(hint) is list else "array"
+
+
+def _shapes(
+    nodes: Iterable[Node], arguments: Mapping[Node, tuple[Argument, ...]], mapped: Mapping[str, MappedInput]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    axes: dict[str, tuple[str, ...]] = {}
+    for node in nodes:
+        if node.mapspec is not None and node.mapspec.inner_axes:
+            raise GraphError(
+                f"{node.name} makes the axis {node.mapspec.inner_axes[0]!r} itself ({node.mapspec}); "
+                "inner axes cannot be run yet: return the whole as one element"
+            )
+        known = dict.fromkeys(mapped, ()) | shapes
+        known |= {key: one.shape for key, one in mapped.items()}
+        extents = _extents(node, arguments[node], known)
+        over = node.mapspec.axes if node.mapspec else ()
+        for name in node.output_names:
+            shapes[name] = tuple(extents[axis] for axis in over)
+            axes[name] = over
+    return shapes, axes
+
+
+def _extents(
+    node: Node, arguments: Iterable[Argument], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, int]:
+    """The length of each axis that `node` is mapped over, where all its arguments agree."""
+    found: dict[str, tuple[int, str]] = {}
+    for argument in arguments:
+        if isinstance(argument, Constant):
+            continue
+        name = argument.source.partition("[")[0]
+        for axis, length in zip(argument.axes, shapes[argument.source], strict=True):
+            if axis is None:
+                continue
+            before, whose = found.setdefault(axis, (length, name))
+            if before != length:
+                raise InputError(
+                    f"{whose!r} and {name!r} are zipped along {axis!r} in {node.name}, but {whose!r} has length "
+                    f"{before} and {name!r} has length {length}; make them equal, or give one of them an axis of "
+                    "its own for a product"
+                )
+    return {axis: length for axis, (length, _) in found.items()}
+
+
+def _stages(
+    graph: Graph,
+    arguments: Mapping[Node, tuple[Argument, ...]],
+    axes: Mapping[str, tuple[str, ...]],
+    executors: Mapping[str, object],
+    *,
+    fuse: bool,
+) -> tuple[Stage, ...]:
+    drafts: list[_Draft] = []
+    made: dict[str, int] = {}
+    for node in graph.nodes:
+        own = axes[node.output_names[0]]
+        executor = executors.get(node.output_names[0], executors.get(""))
+        number = _stage_for(node, own, executor, arguments[node], drafts, made, fuse=fuse)
+        if number == len(drafts):
+            drafts.append(_Draft(own, executor))
+        draft = drafts[number]
+        draft.nodes.append(node)
+        draft.after |= {made[name] for name in _sources(arguments[node], made)} - {number}
+        made.update(dict.fromkeys(node.output_names, number))
+    return tuple(
+        Stage(number, draft.axes, tuple(_step(node, arguments[node]) for node in draft.nodes), frozenset(draft.after))
+        for number, draft in enumerate(drafts)
+    )
+
+
+def _stage_for(
+    node: Node,
+    axes: tuple[str, ...],
+    executor: object,
+    arguments: Iterable[Argument],
+    drafts: list[_Draft],
+    made: Mapping[str, int],
+    *,
+    fuse: bool,
+) -> int:
+    """The first stage that `node` may join: after all it reads, or together with what it reads per index."""
+    earliest = 0
+    for argument in arguments:
+        if isinstance(argument, Constant) or argument.source not in made:
+            continue
+        below = made[argument.source]
+        together = isinstance(argument, Element) and argument.axes == axes == drafts[below].axes
+        earliest = max(earliest, below if together else below + 1)
+    if axes or fuse:
+        for number in range(earliest, len(drafts)):
+            if drafts[number].axes == axes and drafts[number].executor == executor:
+                return number
+    return len(drafts)
+
+
+def _sources(arguments: Iterable[Argument], made: Mapping[str, int]) -> set[str]:
+    return {a.source for a in arguments if not isinstance(a, Constant) and a.source in made}
+
+
+def _step(node: Node, arguments: tuple[Argument, ...]) -> Step:
+    fingerprint = bytes(node.fingerprint)
+    forms = [(a.parameter, a.form if isinstance(a, Slice) else "value") for a in arguments]
+    return Step(node, fingerprint, call_prefix(fingerprint, _structure(node), forms), arguments)
+
+
+def _structure(node: Node) -> bytes:
+    """Identity of the form of a node's outputs: what else than code and arguments decides what is recorded."""
+    picker = None
+    if node.output_picker is not None:
+        picker = (node.output_picker, node.names.own_outputs)
+    inner = node.mapspec.inner_axes if node.mapspec else ()
+    return bytes(digest((len(node.output_names), inner, picker)))

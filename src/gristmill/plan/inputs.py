@@ -1,0 +1,167 @@
+"""Inputs: what the caller supplies, checked and digested before anything runs.
+
+A mapped input is laid out over the axes that a node indexes; what is left of each element (further dimensions
+of an array) goes to the function whole.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gristmill.errors import InputError
+from gristmill.identity.digest import digest, digest_block, digest_rows
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class WholeInput:
+    """A value that every call gets as it is."""
+
+    name: str
+    value: Any
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Its identity.
+
+        Raises
+        ------
+        DigestError
+            Names the path inside the value.
+        """
+        return bytes(digest(self.value, name=self.name))
+
+
+@dataclass(frozen=True, eq=False)
+class MappedInput:
+    """A sequence or array, as elements over axes."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Extents of the axes it is indexed by."""
+    elements: Sequence[Any] | Array
+    """The elements in C order: a flat sequence, or an array whose first dimension runs over them."""
+
+    @cached_property
+    def digests(self) -> bytes:
+        """16 bytes an element.
+
+        Raises
+        ------
+        DigestError
+            Names the element and the path inside it.
+        """
+        if isinstance(self.elements, np.ndarray):
+            return digest_rows(self.elements, name=self.name)
+        return digest_block(self.elements, name=self.name)
+
+
+def mapped_input(name: str, value: object, axes: tuple[str | None, ...]) -> MappedInput:
+    """Lay `value` out over the axes that are not None; they select, None leaves that dimension to the function.
+
+    Raises
+    ------
+    InputError
+        The value has no such dimensions, or is nothing that a map can index.
+    """
+    named = tuple(d for d, axis in enumerate(axes) if axis is not None)
+    array = _as_array(value)
+    if array is not None:
+        return _from_array(name, array, axes, named)
+    nested = _as_sequence(name, value)
+    if named == (0,) and len(axes) == 1:
+        return MappedInput(name, (len(nested),), nested)
+    return _from_nested(name, nested, axes, named)
+
+
+def _as_array(value: object) -> Array | None:
+    if isinstance(value, np.ndarray):
+        return value
+    if type(value).__module__.partition(".")[0] in ("pandas", "polars") and hasattr(value, "to_numpy"):
+        array = np.asarray(value.to_numpy())
+        return array if array.dtype.kind in "biufc" else None
+    if type(value).__module__.partition(".")[0] == "zarr" and hasattr(value, "shape"):
+        return np.asarray(value[...])  # type: ignore[index]
+    return None
+
+
+def _as_sequence(name: str, value: object) -> Sequence[Any]:
+    if isinstance(value, str | bytes | bytearray | Mapping | Set):
+        raise InputError(
+            f"input {name!r} is mapped, so it must be a sequence or an array; a {type(value).__name__} is one value. "
+            f"Pass a list: {name}=[...]."
+        )
+    if isinstance(value, Iterator) or not hasattr(value, "__len__"):
+        raise InputError(
+            f"input {name!r} is mapped, so its length must be known; a {type(value).__name__} has none. "
+            f"Pass list({name})."
+        )
+    if isinstance(value, list | tuple | range):
+        return value
+    if hasattr(value, "to_list"):  # pandas and polars Series
+        elements: Sequence[Any] = value.to_list()
+        return elements
+    if hasattr(value, "__getitem__"):
+        return list(value)  # type: ignore[call-overload, no-any-return]
+    raise InputError(f"input {name!r} is mapped; a {type(value).__name__} is no sequence and no array")
+
+
+def _from_array(name: str, array: Array, axes: tuple[str | None, ...], named: tuple[int, ...]) -> MappedInput:
+    if array.ndim < len(axes):
+        raise InputError(
+            f"input {name!r} is indexed by {_shown(axes)}, so it needs {len(axes)} dimensions; "
+            f"its shape is {array.shape}"
+        )
+    moved = np.moveaxis(array, named, range(len(named)))
+    shape = moved.shape[: len(named)]
+    return MappedInput(name, shape, moved.reshape(math.prod(shape), *moved.shape[len(named) :]))
+
+
+def _from_nested(
+    name: str, nested: Sequence[Any], axes: tuple[str | None, ...], named: tuple[int, ...]
+) -> MappedInput:
+    """Index nested sequences; dimensions that are None come back as numpy arrays of the selected elements."""
+    shape, flat = _flatten(name, nested, len(axes), axes)
+    grid = np.empty(len(flat), dtype=object)
+    grid[:] = flat
+    moved = np.moveaxis(grid.reshape(shape), named, range(len(named)))
+    outer = moved.shape[: len(named)]
+    if len(named) == len(axes):
+        return MappedInput(name, outer, moved.reshape(-1).tolist())
+    rows = moved.reshape(math.prod(outer), *moved.shape[len(named) :])
+    return MappedInput(name, outer, [np.array(row.tolist()) for row in rows])
+
+
+def _flatten(
+    name: str, nested: Sequence[Any], depth: int, axes: tuple[str | None, ...]
+) -> tuple[tuple[int, ...], list[Any]]:
+    shape = [len(nested)]
+    level: list[Any] = list(nested)
+    for _ in range(depth - 1):
+        rows = [_row(name, row, axes) for row in level]
+        lengths = {len(row) for row in rows}
+        if len(lengths) > 1:
+            raise InputError(
+                f"input {name!r} is indexed by {_shown(axes)}, so its rows must be of one length; "
+                f"found lengths {sorted(lengths)[:5]}"
+            )
+        shape.append(lengths.pop() if lengths else 0)
+        level = [element for row in rows for element in row]
+    return tuple(shape), level
+
+
+def _row(name: str, row: object, axes: tuple[str | None, ...]) -> Sequence[Any]:
+    if isinstance(row, list | tuple | range | np.ndarray):
+        return row  # type: ignore[return-value]
+    raise InputError(
+        f"input {name!r} is indexed by {_shown(axes)}, so it must be nested; found a {type(row).__name__} as a row"
+    )
+
+
+def _shown(axes: tuple[str | None, ...]) -> str:
+    return f"[{', '.join(':' if axis is None else axis for axis in axes)}]"

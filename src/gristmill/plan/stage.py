@@ -1,0 +1,83 @@
+"""Stages: the groups of nodes that run together per index, with where each argument comes from.
+
+Everything here is a frozen value that knows names, axes and digests, and nothing of storage or execution.
+"""
+
+from dataclasses import dataclass
+
+from gristmill.graph.node import Node
+from gristmill.plan.inputs import WholeInput
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An argument that is the same value in every call."""
+
+    parameter: str
+    """The function's own name."""
+    given: WholeInput
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """An argument that is one element of a mapped input or of another node's output."""
+
+    parameter: str
+    source: str
+    """Output name, or key of a mapped input in the plan."""
+    axes: tuple[str, ...]
+    """The stage's axes that select the element, in the source's order; none for an output without axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """An argument that is gathered from several elements of another node's output: a reduction."""
+
+    parameter: str
+    source: str
+    axes: tuple[str | None, ...]
+    """One per axis of the source: an axis of the stage, or None for all of that axis."""
+    form: str
+    """How it is delivered: `"array"` or `"list"`."""
+
+
+Argument = Constant | Element | Slice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One node within its stage."""
+
+    node: Node
+    fingerprint: bytes
+    prefix: bytes
+    """What the keys of all its calls share; also the group of its records in the store."""
+    arguments: tuple[Argument, ...]
+    """Sorted by the function's own parameter names, as they count in the call key."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names in the graph."""
+        return self.node.output_names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """Nodes that run together per index: one space, one executor, no reduction between them."""
+
+    number: int
+    axes: tuple[str, ...]
+    steps: tuple[Step, ...]
+    """In topological order."""
+    after: frozenset[int]
+    """Numbers of the stages whose outputs this one reads."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All names that its steps make."""
+        return tuple(name for step in self.steps for name in step.outputs)
+
+    @property
+    def title(self) -> str:
+        """What progress displays call it."""
+        return " → ".join(", ".join(step.outputs) for step in self.steps)

@@ -1,0 +1,124 @@
+"""Chunks: array elements as files, named by the checksum of their bytes.
+
+A chunk file is what zarr v3's ``bytes`` codec (little endian) makes of the array: its raw C-order buffer. So the
+xxh3_128 of the buffer is the file's name, the file's checksum and part of the array's digest, in one pass.
+Files are immutable (mode 0444), appear by rename, and may be hard-linked into views.
+"""
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from xxhash import xxh3_128_digest
+
+from gristmill.errors import IntegrityError, StoreError
+from gristmill.storage.elements import ChunkRef
+from gristmill.storage.ledger import sync_directory
+
+Array = np.ndarray[Any, Any]
+
+
+class ChunkFiles:
+    """The directory of chunk files.
+
+    Parameters
+    ----------
+    directory
+        Where the chunks live.
+    scratch
+        Where files are written before they are renamed; on the same file system.
+    durable
+        Sync each file and its directory before `write` returns.
+    """
+
+    def __init__(self, directory: Path, scratch: Path, *, durable: bool = False) -> None:
+        self._directory = directory
+        self._scratch = scratch
+        self._durable = durable
+
+    def path(self, checksum: bytes) -> Path:
+        """Return where the chunk with `checksum` is, or would be."""
+        name = checksum.hex()
+        return self._directory / name[:2] / name
+
+    def write(self, checksum: bytes, buffer: bytes | memoryview) -> None:
+        """Store `buffer`, whose xxh3_128 is `checksum`; a chunk that is there already is kept.
+
+        Raises
+        ------
+        StoreError
+            The file system refuses; nothing is left behind.
+        """
+        path = self.path(checksum)
+        view = memoryview(buffer).cast("B")
+        if _has_size(path, len(view)):
+            return
+        temporary = self._scratch / f"{checksum.hex()}.{os.getpid()}.{threading.get_ident()}"
+        try:
+            self._write_file(temporary, view)
+            path.parent.mkdir(exist_ok=True)
+            os.rename(temporary, path)
+            if self._durable:
+                sync_directory(path.parent)
+                sync_directory(self._directory)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise StoreError(f"cannot write a chunk of {len(view)} bytes: {error}") from error
+
+    def read(self, ref: ChunkRef) -> Array:
+        """Return the array of `ref`, verified, as a plain writable ndarray.
+
+        Raises
+        ------
+        IntegrityError
+            The file is missing, has another length, or does not match its checksum.
+        """
+        array = np.empty(ref.shape, dtype=np.dtype(ref.dtype))
+        buffer = memoryview(array.reshape(-1)).cast("B")
+        path = self.path(ref.checksum)
+        try:
+            with path.open("rb", buffering=0) as file:
+                size = _read_into(file.fileno(), buffer)
+                torn = size != len(buffer) or os.read(file.fileno(), 1) != b""
+        except OSError as error:
+            raise IntegrityError(f"a chunk cannot be read: {error}") from error
+        if torn or xxh3_128_digest(buffer) != ref.checksum:
+            raise IntegrityError(f"the chunk {path.name} does not match its checksum")
+        return array
+
+    def quarantine(self, checksum: bytes, to: Path) -> None:
+        """Move a damaged chunk out of the way, so that it can be written again."""
+        to.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):
+            os.rename(self.path(checksum), to / checksum.hex())
+
+    def _write_file(self, path: Path, view: memoryview) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o444)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if self._durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read_into(descriptor: int, buffer: memoryview) -> int:
+    size = 0
+    while size < len(buffer):
+        count = os.readv(descriptor, [buffer[size:]])  # one call reads at most 2 GiB
+        if not count:
+            break
+        size += count
+    return size
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False

@@ -1,0 +1,284 @@
+"""Column codecs: many stored forms to bytes and back, each with exactly the type it had.
+
+A column of one type is packed as one numpy buffer; anything else is a sequence of tagged items. The codec of
+a column is a small JSON-able mapping that stands in the segment's header.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gristmill.errors import IntegrityError
+from gristmill.storage.elements import ChunkRef, ObjectRef, Pickled
+
+Codec = dict[str, Any]
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A column as bytes."""
+
+    codec: Codec
+    """How to decode it."""
+    payload: bytes
+    """The values; empty where every element is a chunk."""
+    checksums: bytes = b""
+    """For a column of equal chunks, their 16-byte checksums in order."""
+
+
+def pack(items: Sequence[object]) -> Packed:
+    """Pack `items` (stored forms); `unpack` returns equal ones, of the same types."""
+    kinds = set(map(type, items))
+    if len(kinds) == 1:
+        kind = kinds.pop()
+        packer = _PACKERS.get(kind) or (_pack_numpy_scalars if issubclass(kind, np.generic) else None)
+        packed = packer(items) if packer else None
+        if packed is not None:
+            return packed
+    return _pack_mixed(items)
+
+
+def unpack(packed: Packed, count: int) -> list[Any]:
+    """Return the `count` stored forms of a column.
+
+    Raises
+    ------
+    IntegrityError
+        The payload does not have the length that its codec and `count` ask for.
+    """
+    try:
+        items = _UNPACKERS[packed.codec["kind"]](packed, count)
+    except (ValueError, KeyError, IndexError, struct.error, TypeError) as error:
+        raise IntegrityError(f"a packed column cannot be decoded: {error}") from error
+    if len(items) != count:
+        raise IntegrityError(f"a packed column holds {len(items)} values instead of {count}")
+    return items
+
+
+def as_array(packed: Packed, count: int) -> Array | None:
+    """Return a homogeneous numeric column as one array of shape (count, *element shape), else None.
+
+    Python ints, floats and bools become int64, float64 and bool; numpy scalars and arrays keep their dtype.
+    """
+    kind = packed.codec["kind"]
+    if kind in ("int", "float", "bool", "complex"):
+        return np.frombuffer(packed.payload, dtype=_PYTHON_DTYPES[kind])
+    if kind in ("scalar", "array"):
+        shape = (count, *packed.codec.get("shape", ()))
+        return np.frombuffer(packed.payload, dtype=np.dtype(packed.codec["dtype"])).reshape(shape)
+    return None
+
+
+_PYTHON_DTYPES = {"int": "<i8", "float": "<f8", "bool": "?", "complex": "<c16"}
+
+
+def _numbers(kind: str) -> Callable[[Sequence[Any]], Packed | None]:
+    dtype = np.dtype(_PYTHON_DTYPES[kind])
+
+    def pack_numbers(items: Sequence[Any]) -> Packed | None:
+        try:
+            return Packed({"kind": kind}, np.array(items, dtype=dtype).tobytes())
+        except OverflowError:  # an int beyond 64 bits
+            return None
+
+    return pack_numbers
+
+
+def _pack_none(items: Sequence[None]) -> Packed:
+    return Packed({"kind": "none"}, b"")
+
+
+def _join(kind: str, parts: list[bytes]) -> Packed:
+    lengths = np.fromiter(map(len, parts), dtype="<u4", count=len(parts))
+    return Packed({"kind": kind}, lengths.tobytes() + b"".join(parts))
+
+
+def _pack_str(items: Sequence[str]) -> Packed:
+    return _join("str", [item.encode("utf-8", "surrogatepass") for item in items])
+
+
+def _pack_bytes(items: Sequence[bytes]) -> Packed:
+    return _join("bytes", list(items))
+
+
+def _pack_pickled(items: Sequence[Pickled]) -> Packed:
+    return _join("pickle", [item.data for item in items])
+
+
+def _pack_numpy_scalars(items: Sequence[Any]) -> Packed | None:
+    dtypes = {item.dtype for item in items}
+    if len(dtypes) > 1:
+        return None
+    dtype = dtypes.pop()
+    return Packed({"kind": "scalar", "dtype": dtype.str}, np.array(items, dtype=dtype).tobytes())
+
+
+def _pack_arrays(items: Sequence[Array]) -> Packed | None:
+    first = items[0]
+    if any(item.shape != first.shape or item.dtype != first.dtype for item in items):
+        return None
+    payload = b"".join(map(_raw, items))
+    return Packed({"kind": "array", "dtype": first.dtype.str, "shape": list(first.shape)}, payload)
+
+
+def _raw(array: Array) -> bytes:
+    return array.tobytes()
+
+
+def _pack_chunks(items: Sequence[ChunkRef]) -> Packed | None:
+    first = items[0]
+    if any(item.dtype != first.dtype or item.shape != first.shape for item in items):
+        return None
+    codec = {"kind": "chunk", "dtype": first.dtype, "shape": list(first.shape)}
+    return Packed(codec, b"", b"".join([item.checksum for item in items]))
+
+
+_PACKERS: dict[type, Callable[[Any], Packed | None]] = {
+    int: _numbers("int"),
+    float: _numbers("float"),
+    bool: _numbers("bool"),
+    complex: _numbers("complex"),
+    type(None): _pack_none,
+    str: _pack_str,
+    bytes: _pack_bytes,
+    Pickled: _pack_pickled,
+    np.ndarray: _pack_arrays,
+    ChunkRef: _pack_chunks,
+}
+
+
+def _unpack_numbers(packed: Packed, count: int) -> list[Any]:
+    return np.frombuffer(packed.payload, dtype=_PYTHON_DTYPES[packed.codec["kind"]]).tolist()
+
+
+def _split(packed: Packed, count: int) -> list[bytes]:
+    lengths = np.frombuffer(packed.payload, dtype="<u4", count=count)
+    ends = (np.cumsum(lengths, dtype=np.int64) + 4 * count).tolist()
+    starts = [4 * count, *ends[:-1]]
+    if ends and ends[-1] != len(packed.payload):
+        raise IntegrityError(f"a packed column ends at byte {ends[-1]} of {len(packed.payload)}")
+    return [packed.payload[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _unpack_str(packed: Packed, count: int) -> list[str]:
+    return [part.decode("utf-8", "surrogatepass") for part in _split(packed, count)]
+
+
+def _unpack_pickled(packed: Packed, count: int) -> list[Pickled]:
+    return [Pickled(part) for part in _split(packed, count)]
+
+
+def _unpack_scalars(packed: Packed, count: int) -> list[Any]:
+    return list(np.frombuffer(packed.payload, dtype=np.dtype(packed.codec["dtype"])))
+
+
+def _unpack_arrays(packed: Packed, count: int) -> list[Array]:
+    array = as_array(packed, count)
+    assert array is not None
+    return [element.copy() for element in array] if array.ndim > 1 else [np.array(element) for element in array]
+
+
+def _unpack_chunks(packed: Packed, count: int) -> list[ChunkRef]:
+    dtype, shape = packed.codec["dtype"], tuple(packed.codec["shape"])
+    sums = packed.checksums
+    return [ChunkRef(sums[k : k + 16], dtype, shape) for k in range(0, len(sums), 16)]
+
+
+def _unpack_mixed(packed: Packed, count: int) -> list[Any]:
+    return [_decode_item(part) for part in _split(packed, count)]
+
+
+_UNPACKERS: dict[str, Callable[[Packed, int], list[Any]]] = {
+    "int": _unpack_numbers,
+    "float": _unpack_numbers,
+    "bool": _unpack_numbers,
+    "complex": _unpack_numbers,
+    "none": lambda packed, count: [None] * count,
+    "str": _unpack_str,
+    "bytes": _split,
+    "pickle": _unpack_pickled,
+    "scalar": _unpack_scalars,
+    "array": _unpack_arrays,
+    "chunk": _unpack_chunks,
+    "mixed": _unpack_mixed,
+}
+
+
+def _pack_mixed(items: Sequence[object]) -> Packed:
+    joined = _join("mixed", [_encode_item(item) for item in items])
+    return joined
+
+
+def _encode_item(item: Any) -> bytes:
+    match item:
+        case Pickled(data):
+            return b"p" + data
+        case ObjectRef(checksum):
+            return b"O" + checksum
+        case ChunkRef(checksum, dtype, shape):
+            return b"C" + checksum + _layout(dtype, shape)
+        case np.ndarray():
+            return b"a" + _layout(item.dtype.str, item.shape) + item.tobytes()
+        case np.generic():
+            return b"g" + _layout(item.dtype.str, ()) + item.tobytes()
+        case None:
+            return b"n"
+        case bool():
+            return b"b" + bytes([item])
+        case int():
+            return b"i" + item.to_bytes(item.bit_length() // 8 + 1, "little", signed=True)
+        case float():
+            return b"f" + struct.pack("<d", item)
+        case complex():
+            return b"c" + struct.pack("<dd", item.real, item.imag)
+        case str():
+            return b"s" + item.encode("utf-8", "surrogatepass")
+        case bytes():
+            return b"y" + item
+    raise TypeError(f"a {type(item).__qualname__} is no stored form")
+
+
+def _layout(dtype: str, shape: tuple[int, ...]) -> bytes:
+    name = dtype.encode()
+    return struct.pack(f"<BB{len(name)}s{len(shape)}Q", len(name), len(shape), name, *shape)
+
+
+def _read_layout(data: bytes) -> tuple[str, tuple[int, ...], bytes]:
+    length, ndim = data[0], data[1]
+    end = 2 + length + 8 * ndim
+    shape = struct.unpack_from(f"<{ndim}Q", data, 2 + length)
+    return data[2 : 2 + length].decode(), shape, data[end:]
+
+
+def _decode_array(data: bytes) -> Array:
+    dtype, shape, raw = _read_layout(data)
+    return np.frombuffer(raw, dtype=np.dtype(dtype)).reshape(shape).copy()
+
+
+def _decode_chunk(data: bytes) -> ChunkRef:
+    dtype, shape, _ = _read_layout(data[16:])
+    return ChunkRef(data[:16], dtype, shape)
+
+
+_DECODERS: dict[bytes, Callable[[bytes], Any]] = {
+    b"p": Pickled,
+    b"O": ObjectRef,
+    b"C": _decode_chunk,
+    b"a": _decode_array,
+    b"g": lambda data: _decode_array(data)[()],
+    b"n": lambda data: None,
+    b"b": lambda data: data != b"\0",
+    b"i": lambda data: int.from_bytes(data, "little", signed=True),
+    b"f": lambda data: struct.unpack("<d", data)[0],
+    b"c": lambda data: complex(*struct.unpack("<dd", data)),
+    b"s": lambda data: data.decode("utf-8", "surrogatepass"),
+    b"y": bytes,
+}
+
+
+def _decode_item(data: bytes) -> Any:
+    return _DECODERS[data[:1]](data[1:])

@@ -1,0 +1,106 @@
+"""Stored forms: what one value becomes on its way to the store.
+
+A *stored form* is either small enough to be packed into a segment (a scalar, a small array, a pickle) or a
+reference to a chunk or an object. This module decides which; it writes nothing itself.
+"""
+
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gristmill.errors import StoreError
+
+PACK_LIMIT = 64 * 1024
+"""Values up to this many bytes are packed into segments; measured, SQLite's double write loses above it."""
+
+SCALARS = frozenset({int, float, bool, type(None), complex, str, bytes})
+"""Immutable builtin types that are packed as they are."""
+
+_SIZED_SCALARS = frozenset({int, str, bytes})
+_PACKED_KINDS = "biufcmMSU"
+_CHUNK_DTYPES = frozenset(
+    np.dtype(name).str
+    for name in (
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """A value that only pickle can express, already pickled."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRef:
+    """An array whose bytes are a chunk file."""
+
+    checksum: bytes
+    """xxh3_128 of the C-order buffer, which is also the chunk's name."""
+    dtype: str
+    """`numpy.dtype.str`, byte order included."""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """A value whose pickle is an object of the ledger."""
+
+    checksum: bytes
+
+
+def is_plain_array(value: object) -> bool:
+    """Return whether `value` is an ndarray (no subclass) that its raw bytes, dtype and shape express exactly."""
+    if type(value) is not np.ndarray:
+        return False
+    return value.dtype.kind in _PACKED_KINDS and value.dtype.char not in "gG" and value.dtype.metadata is None
+
+
+def is_chunkable(array: np.ndarray[Any, Any]) -> bool:
+    """Return whether zarr's `bytes` codec expresses `array` exactly, and it is too large to be packed."""
+    return array.nbytes > PACK_LIMIT and array.dtype.str in _CHUNK_DTYPES
+
+
+def to_packed(value: object) -> object | None:
+    """Return the form in which `value` is packed as it is, or None where it must be pickled.
+
+    Arrays are copied: the function that returned one may go on writing to it.
+    """
+    kind = type(value)
+    if kind in SCALARS:
+        return value if kind not in _SIZED_SCALARS or _scalar_size(value) <= PACK_LIMIT else None
+    if isinstance(value, np.ndarray):
+        return value.copy(order="C") if is_plain_array(value) and value.nbytes <= PACK_LIMIT else None
+    if isinstance(value, np.generic) and kind.__module__ == "numpy":
+        return value if value.dtype.kind in _PACKED_KINDS and value.dtype.char not in "gG" else None
+    return None
+
+
+def _scalar_size(value: Any) -> int:
+    return (value.bit_length() >> 3) if type(value) is int else len(value)
+
+
+def pickle_value(value: object) -> bytes:
+    """Return `value` as a pickle of protocol 5; by value what cannot be imported.
+
+    Raises
+    ------
+    StoreError
+        Nothing can pickle it; the message names its type.
+    """
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception:  # noqa: BLE001 - whatever a __reduce__ raises, cloudpickle is the second opinion
+        pass
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+    except Exception as error:
+        raise StoreError(f"a {type(value).__qualname__} cannot be stored, since it cannot be pickled: {error}") from error
+    return data

@@ -1,0 +1,230 @@
+"""The key index: where in which segment a call key stands.
+
+One `KeyIndex` covers one group (the calls with one call prefix). The usual resume asks for the same keys in the
+same order, so a cursor first walks the segments and compares whole blocks of bytes; what it does not find is
+looked up in sorted levels that merge as they grow, like a log-structured merge tree (O'Neil et al., 1996).
+
+A *locator* is an int64: the segment's position in this index, shifted by 32, plus the call's position in the
+segment; -1 means missing. Locators are meaningful in one process only.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gristmill.errors import IntegrityError
+from gristmill.storage.ledger import Ledger
+from gristmill.storage.segment import KEY_SIZE, Segment, Tombstone, decode_index
+
+Array = np.ndarray[Any, Any]
+MISSING = -1
+_SHIFT = 32
+_POSITION = (1 << _SHIFT) - 1
+_DIGEST = np.dtype("V16")
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """Keys sorted by their first half."""
+
+    first: Array
+    second: Array
+    locators: Array
+
+
+class KeyIndex:
+    """Look-up of call keys over the segments of one group."""
+
+    def __init__(self, ledger: Ledger, group: bytes) -> None:
+        self._ledger = ledger
+        self.group = group
+        self._segments: list[Segment] = []
+        self._ordinals: dict[int, int] = {}
+        self._starts: dict[bytes, int] = {}
+        self._dead: dict[int, set[int] | None] = {}
+        self._levels: list[_Level] = []
+        self._unsorted: list[int] = []
+        self._last = 0
+        self._own: set[int] = set()
+        self.damaged: list[int] = []
+        """Numbers of segments whose index could not be read: their calls are misses."""
+
+    def __len__(self) -> int:
+        return sum(segment.count for segment in self._segments)
+
+    def refresh(self) -> None:
+        """Take in what any process has appended since."""
+        for number, body in self._ledger.scan(self.group, self._last):
+            self._last = number
+            if number in self._own:
+                self._own.discard(number)
+                continue
+            try:
+                if body is None:
+                    raise IntegrityError("its frame is damaged")
+                self._admit(decode_index(number, body))
+            except IntegrityError:
+                self.damaged.append(number)
+
+    def add(self, segment: Segment) -> None:
+        """Take in a segment that this process has just appended."""
+        self._own.add(segment.number)
+        self._admit(segment)
+
+    def bury(self, tombstone: Tombstone) -> None:
+        """Take in a tombstone that this process has just appended."""
+        self._own.add(tombstone.number)
+        self._admit(tombstone)
+
+    def find(self, keys: bytes) -> Array:
+        """Return the locators of `keys`, a block of 16-byte keys; -1 where missing."""
+        count = len(keys) // KEY_SIZE
+        found = np.full(count, MISSING, dtype=np.int64)
+        if self._segments and count:
+            done = self._walk(keys, count, found)
+            if done < count:
+                found[done:] = self._search(keys[done * KEY_SIZE :])
+        return found
+
+    def locate(self, locator: int) -> tuple[Segment, int]:
+        """Return the segment of a locator and the position in it."""
+        return self._segments[locator >> _SHIFT], locator & _POSITION
+
+    def portable(self, locators: Array) -> Array:
+        """Return locators as rows that mean the same in every process: (segment number, position in it)."""
+        numbers = np.array([segment.number for segment in self._segments] or [0], dtype=np.int64)
+        rows = np.stack((numbers[locators >> _SHIFT], locators & _POSITION), axis=1)
+        rows[locators < 0] = MISSING
+        return rows
+
+    def locators(self, rows: Array) -> Array:
+        """Return the locators of `portable` rows; missing where this index does not know the segment."""
+        if not self._ordinals:
+            return np.full(len(rows), MISSING, dtype=np.int64)
+        numbers = np.fromiter(self._ordinals, dtype=np.int64, count=len(self._ordinals))
+        ordinals = np.fromiter(self._ordinals.values(), dtype=np.int64, count=len(self._ordinals))
+        order = np.argsort(numbers)
+        at = np.minimum(np.searchsorted(numbers[order], rows[:, 0]), len(order) - 1)
+        known = numbers[order][at] == rows[:, 0]
+        return np.where(known, (ordinals[order][at] << _SHIFT) + rows[:, 1], MISSING)
+
+    def runs(self, locators: Array) -> Iterable[tuple[Segment, slice, Array]]:
+        """Yield (segment, slice of `locators`, positions in the segment) for each run in one segment."""
+        if not len(locators):
+            return
+        ordinals = locators >> _SHIFT
+        cuts = np.flatnonzero(ordinals[1:] != ordinals[:-1]) + 1
+        bounds = [0, *cuts.tolist(), len(locators)]
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+            part = locators[start:stop]
+            yield self._segments[int(part[0]) >> _SHIFT], slice(start, stop), part & _POSITION
+
+    def digests(self, locators: Array, output: int) -> Array:
+        """Return the digests of `output` at `locators` (none missing) as an array of 16-byte items."""
+        result = np.empty(len(locators), dtype=_DIGEST)
+        ordinals = locators >> _SHIFT
+        if len(locators) and np.count_nonzero(ordinals[1:] != ordinals[:-1]) > 4 * len(self._segments):
+            order = np.argsort(locators)
+            result[order] = self.digests(locators[order], output)
+            return result
+        for segment, where, positions in self.runs(locators):
+            result[where] = np.frombuffer(segment.digests[output], dtype=_DIGEST)[positions]
+        return result
+
+    def _admit(self, entry: Segment | Tombstone) -> None:
+        if isinstance(entry, Tombstone):
+            self._apply(entry)
+            return
+        ordinal = len(self._segments)
+        self._segments.append(entry)
+        self._ordinals[entry.number] = ordinal
+        if entry.count:
+            self._starts.setdefault(entry.keys[:KEY_SIZE], ordinal)
+            self._unsorted.append(ordinal)
+
+    def _apply(self, tombstone: Tombstone) -> None:
+        for number, positions in tombstone.dead.items():
+            ordinal = self._ordinals.get(number)
+            if ordinal is None:
+                continue
+            before = self._dead.get(ordinal, set())
+            self._dead[ordinal] = None if positions is None or before is None else before | set(positions)
+        self._levels.clear()
+        self._unsorted = [ordinal for ordinal, segment in enumerate(self._segments) if segment.count]
+        self._starts.clear()
+        for ordinal in self._unsorted:
+            if ordinal not in self._dead:
+                self._starts.setdefault(self._segments[ordinal].keys[:KEY_SIZE], ordinal)
+
+    def _walk(self, keys: bytes, count: int, found: Array) -> int:
+        """Fill `found` as far as `keys` follow the order of segments; return how far that was."""
+        at, cursor, offset = 0, -1, 0
+        while at < count:
+            start = self._starts.get(keys[at * KEY_SIZE : (at + 1) * KEY_SIZE])
+            if start is not None:
+                cursor, offset = start, 0
+            if cursor < 0:
+                return at
+            segment = self._segments[cursor]
+            length = min(segment.count - offset, count - at)
+            common = _common_prefix(keys, at, segment.keys, offset, length)
+            if not common:
+                return at
+            base = (cursor << _SHIFT) + offset
+            found[at : at + common] = np.arange(base, base + common)
+            at, offset = at + common, offset + common
+        return at
+
+    def _search(self, keys: bytes) -> Array:
+        self._sort_in()
+        halves = np.frombuffer(keys, dtype="<u8").reshape(-1, 2)
+        order = np.argsort(halves[:, 0])
+        first, second = halves[order, 0], halves[order, 1]
+        found = np.full(len(order), MISSING, dtype=np.int64)
+        for level in reversed(self._levels):  # the oldest level is first and must win
+            at = np.searchsorted(level.first, first)
+            at[at == len(level.first)] = 0
+            hit = (level.first[at] == first) & (level.second[at] == second)
+            found[hit] = level.locators[at[hit]]
+        result = np.empty_like(found)
+        result[order] = found
+        return result
+
+    def _sort_in(self) -> None:
+        if not self._unsorted:
+            return
+        parts = [self._level_of(ordinal) for ordinal in self._unsorted]
+        self._unsorted = []
+        self._levels.append(_merge(parts))
+        while len(self._levels) > 1 and len(self._levels[-2].first) <= 2 * len(self._levels[-1].first):
+            self._levels[-2:] = [_merge(self._levels[-2:])]
+
+    def _level_of(self, ordinal: int) -> _Level:
+        halves = np.frombuffer(self._segments[ordinal].keys, dtype="<u8").reshape(-1, 2)
+        locators = np.arange(len(halves), dtype=np.int64) + (ordinal << _SHIFT)
+        dead = self._dead.get(ordinal, set())
+        if dead is None:
+            halves, locators = halves[:0], locators[:0]
+        elif dead:
+            keep = np.setdiff1d(np.arange(len(halves)), list(dead))
+            halves, locators = halves[keep], locators[keep]
+        return _Level(halves[:, 0], halves[:, 1], locators)
+
+
+def _merge(levels: list[_Level]) -> _Level:
+    first = np.concatenate([level.first for level in levels])
+    order = np.argsort(first, kind="stable")  # stable: of two rows for one key the older stays in front
+    second = np.concatenate([level.second for level in levels])[order]
+    return _Level(first[order], second, np.concatenate([level.locators for level in levels])[order])
+
+
+def _common_prefix(left: bytes, left_at: int, right: bytes, right_at: int, length: int) -> int:
+    """Return how many of `length` 16-byte items are equal from the given positions on."""
+    a = left[left_at * KEY_SIZE : (left_at + length) * KEY_SIZE]
+    b = right[right_at * KEY_SIZE : (right_at + length) * KEY_SIZE]
+    if a == b:
+        return length
+    differs = np.frombuffer(a, dtype="<u8") != np.frombuffer(b, dtype="<u8")
+    return int(np.argmax(differs)) // 2

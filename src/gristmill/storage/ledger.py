@@ -1,0 +1,293 @@
+"""The ledger: one diskcache cache in which segments, objects and records are rows.
+
+This is the only module that knows diskcache and SQLite. Rows go in through diskcache, in transactions that
+this module opens itself; they come out through a read-only SQLite connection of our own over diskcache's
+documented table. So a run that finds everything never writes (opening a diskcache writes twenty rows), and
+``PRAGMA data_version`` can tell in two microseconds whether anybody appended anything.
+
+It does not know what a body means: bodies are bytes, in frames that carry their checksum.
+"""
+
+import contextlib
+import os
+import re
+import sqlite3
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from gristmill.errors import IntegrityError, StoreError
+from gristmill.storage.frame import seal, unseal
+
+_BUSY_SECONDS = 20.0
+"""How long a statement waits for another process's transaction before it fails."""
+
+_INLINE_LIMIT = 32 * 1024
+"""Rows up to this many bytes live in the database; SQLite writes them twice, so longer ones are files."""
+
+_FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
+"""What diskcache names its files; anything else in that column was not written by us."""
+
+_SETTINGS = {
+    "eviction_policy": "none",  # the default policy deletes entries
+    "cull_limit": 0,  # each write would otherwise look for something to delete
+    "size_limit": 2**62,  # the default evicts at 1 GiB
+    "statistics": 0,  # counting hits turns every read into a write
+    "tag_index": 0,
+    "sqlite_mmap_size": 0,  # a mapped database turns an I/O error into SIGBUS
+    "disk_min_file_size": _INLINE_LIMIT,
+}
+
+_NUMBER = struct.Struct(">Q")
+_COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
+
+
+class FramedDisk(diskcache.Disk):  # type: ignore[misc]
+    """diskcache's seam for serialization, narrowed to bytes keys and framed bytes values.
+
+    The stock class pickles what it does not know, follows any stored file name, and never syncs a file.
+    """
+
+    durable = False
+
+    def put(self, key: object) -> tuple[Any, bool]:
+        if type(key) is not bytes:
+            raise TypeError(f"ledger keys are bytes, not {type(key).__name__}")
+        return sqlite3.Binary(key), True
+
+    def get(self, key: object, raw: bool) -> bytes:  # noqa: FBT001 - diskcache's signature
+        if not raw or not isinstance(key, bytes):
+            raise IntegrityError("the ledger holds a key that is not bytes")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, str | None, Any]:  # noqa: FBT001
+        if type(value) is not bytes or read:
+            raise TypeError(f"ledger values are bytes, not {type(value).__name__}")
+        if len(value) <= self.min_file_size:
+            return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
+        name, path = self.filename(key, value)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_file(path, value, durable=self.durable)
+        except BaseException:
+            self.remove(name)  # diskcache leaves half a file behind when the disk is full
+            raise
+        return len(value), diskcache.core.MODE_BINARY, name, None
+
+    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:  # noqa: FBT001
+        if read:
+            raise TypeError("ledger values are bytes, not files")
+        return _fetch(Path(self._directory), mode, filename, value)
+
+    def remove(self, file_path: str) -> None:
+        if _FILE_NAME.fullmatch(file_path):
+            super().remove(file_path)
+
+
+class DurableDisk(FramedDisk):
+    """A `FramedDisk` whose files are on the medium before the row that names them is."""
+
+    durable = True
+
+
+def _write_file(path: str, value: bytes, *, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        view = memoryview(value)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if durable:
+        sync_directory(Path(path).parent)
+        sync_directory(Path(path).parent.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of the directory `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
+    if mode == diskcache.core.MODE_RAW and isinstance(value, bytes):
+        return value
+    if mode == diskcache.core.MODE_BINARY and filename is not None and _FILE_NAME.fullmatch(filename):
+        try:
+            return (directory / filename).read_bytes()
+        except OSError as error:
+            raise IntegrityError(f"a file of the ledger cannot be read: {error}") from error
+    raise IntegrityError("the ledger holds a row in a form that gristmill never writes")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One segment, ready to be appended."""
+
+    group: bytes
+    """The 16-byte call prefix under which segments are numbered."""
+    index: bytes
+    """Keys, digests and locators: what a look-up reads."""
+    values: bytes
+    """The packed values and what `explain` reads; never touched by a look-up."""
+
+
+class Ledger:
+    """Append-only segments and content-addressed objects in one diskcache directory.
+
+    Parameters
+    ----------
+    directory
+        Where the cache lives; created by the first append.
+    durable
+        Sync every commit to the medium, so that it survives a power cut.
+    readonly
+        Refuse to append.
+    """
+
+    def __init__(self, directory: Path, *, durable: bool = False, readonly: bool = False) -> None:
+        self._directory = directory
+        self._durable = durable
+        self._readonly = readonly
+        self._lock = threading.RLock()
+        self._cache: diskcache.Cache | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._pid = os.getpid()
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        """Append `entries` in one transaction and return their numbers, which only ever grow in a group.
+
+        Raises
+        ------
+        StoreError
+            The ledger is read-only, full or locked; nothing was appended.
+        """
+        with self._writing() as cache:
+            return [self._append_one(cache, entry) for entry in entries]
+
+    def put(self, key: bytes, body: bytes) -> None:
+        """Store `body` under `key`, which must start with a letter that segments do not use."""
+        with self._writing() as cache:
+            cache.set(key, seal(body), retry=False)
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Delete the rows of `keys`; missing ones are ignored."""
+        with self._writing() as cache:
+            for key in keys:
+                cache.delete(key, retry=False)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the body stored under `key`, or None.
+
+        Raises
+        ------
+        IntegrityError
+            The row exists, and is torn or does not match its checksum.
+        """
+        rows = self._select("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,))
+        return unseal(_fetch(self._directory, *rows[0])) if rows else None
+
+    def values(self, group: bytes, number: int) -> bytes | None:
+        """Return the values of the segment `number` of `group`, or None where there is no such segment."""
+        return self.get(_VALUES + group + _NUMBER.pack(number))
+
+    def scan(self, group: bytes, after: int) -> Iterator[tuple[int, bytes | None]]:
+        """Yield (number, index) of every segment of `group` above `after`; a damaged index is None."""
+        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
+        query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
+        for key, *stored in self._select(query, (low, high)):
+            number = _NUMBER.unpack(key[-8:])[0]
+            try:
+                yield number, unseal(_fetch(self._directory, *stored))
+            except IntegrityError:
+                yield number, None
+
+    def version(self) -> int:
+        """Return a number that differs from the last one if any connection has committed since."""
+        rows = self._select("PRAGMA data_version", ())
+        return int(rows[0][0]) if rows else -1
+
+    def close(self) -> None:
+        """Close both connections; the next call opens them again."""
+        with self._lock:
+            if self._cache is not None:
+                self._cache.close()
+            if self._reader is not None:
+                self._reader.close()
+            self._cache = self._reader = None
+
+    def _append_one(self, cache: diskcache.Cache, entry: Entry) -> int:
+        counter = _COUNTER + entry.group
+        last = cache.get(counter, retry=False)
+        number = (_NUMBER.unpack(unseal(last))[0] if last is not None else 0) + 1
+        name = entry.group + _NUMBER.pack(number)
+        cache.set(_VALUES + name, seal(entry.values), retry=False)
+        cache.set(_INDEX + name, seal(entry.index), retry=False)
+        cache.set(counter, seal(_NUMBER.pack(number)), retry=False)
+        return number
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[diskcache.Cache]:
+        if self._readonly:
+            raise StoreError(f"the store at {self._directory.parent} is read-only")
+        with self._lock:
+            try:
+                cache = self._open_cache()
+                with cache.transact(retry=False):
+                    yield cache
+            except (diskcache.Timeout, sqlite3.Error, OSError) as error:
+                self.close()  # a commit that failed leaves diskcache inside its transaction
+                raise StoreError(f"cannot write to the store at {self._directory.parent}: {error!r}") from error
+
+    def _open_cache(self) -> diskcache.Cache:
+        self._after_fork()
+        if self._cache is None:
+            disk = DurableDisk if self._durable else FramedDisk
+            synchronous = 2 if self._durable else 1
+            self._cache = diskcache.Cache(
+                str(self._directory), timeout=_BUSY_SECONDS, disk=disk, sqlite_synchronous=synchronous, **_SETTINGS
+            )
+        return self._cache
+
+    def _select(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            self._after_fork()
+            if self._reader is None and not self._open_reader():
+                return []
+            assert self._reader is not None
+            try:
+                return self._reader.execute(query, arguments).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):  # somebody is just creating the database
+                    return []
+                raise StoreError(f"cannot read the store at {self._directory.parent}: {error!r}") from error
+
+    def _open_reader(self) -> bool:
+        path = self._directory / "cache.db"
+        if not path.exists():
+            return False
+        self._reader = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self._reader.execute("PRAGMA trusted_schema = 0")
+        return True
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():  # SQLite connections must not be used across a fork, not even to close them
+            self._pid = os.getpid()
+            self._cache = self._reader = None
+

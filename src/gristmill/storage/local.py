@@ -1,0 +1,342 @@
+"""The local store: ledger, chunks and claims of one directory, behind one object.
+
+It knows stored forms, locators and checksums; it does not know nodes, plans or executors.
+"""
+
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from xxhash import xxh3_128_digest
+
+from gristmill.errors import IntegrityError
+from gristmill.storage.chunks import ChunkFiles
+from gristmill.storage.claims import Claims
+from gristmill.storage.columns import Packed, as_array, unpack
+from gristmill.storage.elements import (
+    PACK_LIMIT,
+    ChunkRef,
+    ObjectRef,
+    Pickled,
+    is_chunkable,
+    pickle_value,
+    to_packed,
+)
+from gristmill.storage.index import KeyIndex
+from gristmill.storage.layout import Layout, Scratch
+from gristmill.storage.ledger import Ledger
+from gristmill.storage.segment import (
+    Provenance,
+    Segment,
+    Tombstone,
+    encode_segment,
+    encode_tombstone,
+    payload_of,
+    provenance_of,
+)
+
+Array = np.ndarray[Any, Any]
+
+_CACHE_BYTES = 64 * 1024 * 1024
+"""Packed payloads kept decoded in memory, so that neighbours are not read and verified again."""
+
+_OBJECT = b"o"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """How to open the same store in another process."""
+
+    location: str
+    durable: bool = False
+    readonly: bool = False
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallBlock:
+    """Calls of one group that have been computed, ready to be appended."""
+
+    group: bytes
+    keys: bytes
+    """16 bytes a call."""
+    digests: tuple[bytes, ...]
+    """For each output, 16 bytes a call."""
+    columns: tuple[Sequence[object], ...]
+    """For each output, the stored forms."""
+    provenance: Provenance
+
+
+class LocalStorage:
+    """One store in a directory of this machine.
+
+    Parameters
+    ----------
+    spec
+        Where it is and how to treat it.
+
+    Raises
+    ------
+    StoreError
+        The directory cannot be used; see `Layout.open`.
+    """
+
+    def __init__(self, spec: StoreSpec) -> None:
+        self.spec = spec
+        self.layout = Layout(Path(spec.location).absolute())
+        self.layout.open(readonly=spec.readonly, trust=spec.trust)
+        self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
+        self.claims = Claims(self.layout.claims)
+        self.inner_claims = Claims(self.layout.claims / "inner")
+        self._indexes: dict[bytes, KeyIndex] = {}
+        self._scratch: Scratch | None = None
+        self._chunks: ChunkFiles | None = None
+        self._version = -1
+        self._lock = threading.RLock()
+        self._columns = _ColumnCache(_CACHE_BYTES)
+
+    @property
+    def scratch(self) -> Path:
+        """A directory for temporary files, removed when the store is closed or this process is gone."""
+        with self._lock:
+            if self._scratch is None:
+                self._scratch = Scratch(self.layout.scratch)
+            return self._scratch.path
+
+    @property
+    def chunks(self) -> ChunkFiles:
+        """The chunk files."""
+        if self._chunks is None:
+            scratch = self.layout.scratch if self.spec.readonly else self.scratch
+            self._chunks = ChunkFiles(self.layout.chunks, scratch, durable=self.spec.durable)
+        return self._chunks
+
+    def index(self, group: bytes) -> KeyIndex:
+        """Return the key index of `group`, read from the ledger when it is asked for first."""
+        with self._lock:
+            index = self._indexes.get(group)
+            if index is None:
+                index = self._indexes[group] = KeyIndex(self._ledger, group)
+                index.refresh()
+            return index
+
+    def refresh(self) -> bool:
+        """Take in what others have appended since the last call; return whether there was anything."""
+        with self._lock:
+            version = self._ledger.version()
+            if version == self._version:
+                return False
+            self._version = version
+            for index in self._indexes.values():
+                index.refresh()
+            return True
+
+    def keep(self, value: object, checksum: bytes | None = None) -> object:
+        """Return the stored form of `value`, after writing its chunk or object if it has one.
+
+        Parameters
+        ----------
+        value
+            What a function returned.
+        checksum
+            xxh3_128 of the C-order buffer, where the caller has just hashed an array.
+
+        Raises
+        ------
+        StoreError
+            The value cannot be pickled, or the file system refuses.
+        """
+        packed = to_packed(value)
+        if packed is not None or value is None:
+            return packed
+        if type(value) is np.ndarray and is_chunkable(value):
+            return self._keep_chunk(np.ascontiguousarray(value), checksum)
+        data = pickle_value(value)
+        if len(data) <= PACK_LIMIT:
+            return Pickled(data)
+        name = xxh3_128_digest(data)
+        if self._ledger.get(_OBJECT + name) is None:
+            self._ledger.put(_OBJECT + name, data)
+        return ObjectRef(name)
+
+    def append(self, blocks: Sequence[CallBlock]) -> list[Segment]:
+        """Append one segment per block, all in one transaction, and take them into the indexes.
+
+        Raises
+        ------
+        StoreError
+            The ledger refuses; nothing was appended.
+        """
+        encoded = [
+            encode_segment(block.group, block.keys, block.digests, block.columns, block.provenance) for block in blocks
+        ]
+        numbers = self._ledger.append([entry for entry, _ in encoded])
+        with self._lock:
+            segments = [replace(segment, number=n) for (_, segment), n in zip(encoded, numbers, strict=True)]
+            for block, segment in zip(blocks, segments, strict=True):
+                if (index := self._indexes.get(block.group)) is not None:
+                    index.add(segment)
+            return segments
+
+    def forms(self, index: KeyIndex, locators: Array, output: int) -> list[Any]:
+        """Return the stored forms of `output` at `locators`, verified.
+
+        Raises
+        ------
+        IntegrityError
+            A segment's values are missing or damaged; `quarantine` what it names.
+        """
+        forms: list[Any] = []
+        for segment, _, positions in index.runs(locators):
+            column = self._column(index.group, segment, output)
+            first, count = int(positions[0]), len(positions)
+            if int(positions[-1]) == first + count - 1 and (count < 3 or (np.diff(positions) == 1).all()):
+                forms.extend(column[first : first + count])
+            else:
+                forms.extend([column[k] for k in positions.tolist()])
+        return forms
+
+    def array(self, index: KeyIndex, locators: Array, output: int) -> Array | None:
+        """Return packed numbers at `locators` as one array, or None where they are not all of one kind."""
+        parts = []
+        for segment, _, positions in index.runs(locators):
+            if segment.codecs[output]["kind"] not in ("int", "float", "bool", "complex", "scalar", "array"):
+                return None
+            part = as_array(self._packed(index.group, segment, output), segment.count)
+            if part is None or (parts and (part.dtype != parts[0].dtype or part.shape[1:] != parts[0].shape[1:])):
+                return None
+            parts.append(part[positions])
+        return np.concatenate(parts) if parts else None
+
+    def value(self, form: object) -> Any:
+        """Return the value of a stored form: a private, plain, writable one.
+
+        Raises
+        ------
+        IntegrityError
+            Its chunk or object is missing or damaged.
+        """
+        match form:
+            case Pickled(data):
+                return pickle.loads(data)  # noqa: S301 - the store's owner is the user (see Layout.open)
+            case ChunkRef():
+                return self.chunks.read(form)
+            case ObjectRef(checksum):
+                return pickle.loads(self._object(checksum))  # noqa: S301 - as above
+            case np.ndarray():
+                return form.copy()
+        return form
+
+    def check(self, form: object) -> None:
+        """Verify the chunk or object of a stored form, without making a value of it.
+
+        Raises
+        ------
+        IntegrityError
+            It is missing or damaged.
+        """
+        match form:
+            case ChunkRef():
+                self.chunks.read(form)
+            case ObjectRef(checksum):
+                self._object(checksum)
+
+    def digests(self, index: KeyIndex, locators: Array, output: int) -> Array:
+        """Return the output digests at `locators` as 16-byte items."""
+        return index.digests(locators, output)
+
+    def provenance(self, index: KeyIndex, segment: Segment) -> Provenance:
+        """Return what the calls of `segment` were given."""
+        body = self._ledger.values(index.group, segment.number)
+        if body is None:
+            raise IntegrityError(f"the values of segment {segment.number} are missing")
+        return provenance_of(body, len(segment.codecs))
+
+    def quarantine(self, index: KeyIndex, locator: int, output: int) -> None:
+        """Take back the call at `locator`, because the bytes of its `output` are lost.
+
+        A damaged chunk is moved aside; where a whole segment cannot be read, all its calls are taken back.
+        """
+        segment, position = index.locate(locator)
+        positions: tuple[int, ...] | None = (position,)
+        try:
+            form = self._column(index.group, segment, output)[position]
+        except IntegrityError:
+            positions = None
+        else:
+            if isinstance(form, ChunkRef):
+                self.chunks.quarantine(form.checksum, self.layout.quarantine)
+            elif isinstance(form, ObjectRef):
+                self._ledger.delete([_OBJECT + form.checksum])
+        dead = {segment.number: positions}
+        number = self._ledger.append([encode_tombstone(index.group, dead)])[0]
+        with self._lock:
+            index.bury(Tombstone(number, dead))
+
+    def close(self) -> None:
+        """Close files and end this process's claims."""
+        self.claims.close()
+        self.inner_claims.close()
+        self._ledger.close()
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = self._chunks = None
+
+    def _keep_chunk(self, array: Array, checksum: bytes | None) -> ChunkRef:
+        buffer = memoryview(array.reshape(-1)).cast("B")
+        name = checksum or xxh3_128_digest(buffer)
+        self.chunks.write(name, buffer)
+        return ChunkRef(name, array.dtype.str, array.shape)
+
+    def _object(self, checksum: bytes) -> bytes:
+        data = self._ledger.get(_OBJECT + checksum)
+        if data is None or xxh3_128_digest(data) != checksum:
+            raise IntegrityError(f"the object {checksum.hex()} is missing or damaged")
+        return data
+
+    def _packed(self, group: bytes, segment: Segment, output: int) -> Packed:
+        if segment.codecs[output]["kind"] in ("chunk", "none"):
+            return segment.packed(output, b"")
+        body = self._ledger.values(group, segment.number)
+        if body is None:
+            raise IntegrityError(f"the values of segment {segment.number} are missing")
+        return segment.packed(output, payload_of(body, output))
+
+    def _column(self, group: bytes, segment: Segment, output: int) -> list[Any]:
+        name = (group, segment.number, output)
+        column = self._columns.get(name)
+        if column is None:
+            packed = self._packed(group, segment, output)
+            column = unpack(packed, segment.count)
+            self._columns.put(name, column, 64 * segment.count + 2 * len(packed.payload))
+        return column
+
+
+class _ColumnCache:
+    """Decoded columns, the least recently used of which go first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._items: OrderedDict[tuple[bytes, int, int], tuple[list[Any], int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: tuple[bytes, int, int]) -> list[Any] | None:
+        with self._lock:
+            found = self._items.get(name)
+            if found is None:
+                return None
+            self._items.move_to_end(name)
+            return found[0]
+
+    def put(self, name: tuple[bytes, int, int], column: list[Any], size: int) -> None:
+        with self._lock:
+            self._size += size - self._items.pop(name, ([], 0))[1]
+            self._items[name] = (column, size)
+            while self._size > self._limit and len(self._items) > 1:
+                self._size -= self._items.popitem(last=False)[1][1]

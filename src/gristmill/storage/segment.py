@@ -1,0 +1,160 @@
+"""Segments: an immutable block of call records, the unit of appending and of look-up.
+
+A segment is stored as two bodies. The *index* holds what a look-up reads: keys, output digests and, for
+outputs kept as chunks, their checksums: 32 bytes a call where values are packed. The *values* hold the packed
+values and the provenance that `explain` reads. A *tombstone* is an index that takes calls of earlier segments
+back, because their bytes were lost.
+"""
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gristmill.errors import IntegrityError
+from gristmill.storage.columns import Codec, Packed, pack
+from gristmill.storage.ledger import Entry
+
+FORMAT = 1
+KEY_SIZE = 16
+"""Bytes of a call key, of a digest and of a checksum."""
+
+_HEAD = struct.Struct("<BBII")
+_CALLS, _TOMBSTONE = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the calls of a segment were given: for `explain`, never for a look-up."""
+
+    node: str
+    """Module and qualified name of the function."""
+    constants: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Parameter to (digest in hex, short repr), where all calls share one value."""
+    columns: Mapping[str, bytes] = field(default_factory=dict)
+    """Parameter to the 16-byte digests of what each call was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The index of one segment, in memory."""
+
+    number: int
+    count: int
+    keys: bytes
+    """`count` call keys of 16 bytes."""
+    digests: tuple[bytes, ...]
+    """For each output, `count` digests of 16 bytes."""
+    codecs: tuple[Codec, ...]
+    """For each output, how its column is packed."""
+    checksums: tuple[bytes, ...]
+    """For each output, the chunk checksums, empty where it is packed."""
+
+    def packed(self, output: int, payload: bytes) -> Packed:
+        """Return the column of `output`, given its payload from the values."""
+        return Packed(self.codecs[output], payload, self.checksums[output])
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Calls of earlier segments that must not be found any more."""
+
+    number: int
+    dead: Mapping[int, tuple[int, ...] | None]
+    """Segment number to the positions taken back; None takes back all of them."""
+
+
+def encode_segment(
+    group: bytes,
+    keys: bytes,
+    digests: Sequence[bytes],
+    columns: Sequence[Sequence[object]],
+    provenance: Provenance,
+) -> tuple[Entry, Segment]:
+    """Return the two bodies of a segment, and its index as `decode_index` would return it (number 0)."""
+    count = len(keys) // KEY_SIZE
+    packed = [pack(column) for column in columns]
+    header = json.dumps({"codecs": [p.codec for p in packed]}, separators=(",", ":")).encode()
+    checksums = tuple(p.checksums for p in packed)
+    index = b"".join(
+        (_HEAD.pack(FORMAT, _CALLS, count, len(header)), header, keys, *digests, *checksums),
+    )
+    values = _encode_sections([p.payload for p in packed], provenance)
+    segment = Segment(0, count, keys, tuple(digests), tuple(p.codec for p in packed), checksums)
+    return Entry(group, index, values), segment
+
+
+def encode_tombstone(group: bytes, dead: Mapping[int, tuple[int, ...] | None]) -> Entry:
+    """Return the entry that takes the calls `dead` of `group` back."""
+    header = json.dumps({"dead": {str(number): positions for number, positions in dead.items()}}).encode()
+    return Entry(group, _HEAD.pack(FORMAT, _TOMBSTONE, 0, len(header)) + header, b"")
+
+
+def decode_index(number: int, body: bytes) -> Segment | Tombstone:
+    """Return the segment or tombstone that `body` holds.
+
+    Raises
+    ------
+    IntegrityError
+        The body is not an index of this format.
+    """
+    try:
+        form, kind, count, length = _HEAD.unpack_from(body)
+        if form != FORMAT:
+            raise IntegrityError(f"segment format {form} is not known here")
+        start = _HEAD.size + length
+        header = json.loads(body[_HEAD.size : start])
+        if kind == _TOMBSTONE:
+            return Tombstone(number, {int(n): None if p is None else tuple(p) for n, p in header["dead"].items()})
+        return _decode_calls(number, count, header["codecs"], body, start)
+    except (struct.error, ValueError, KeyError, AttributeError) as error:
+        raise IntegrityError(f"segment {number} cannot be decoded: {error}") from error
+
+
+def _decode_calls(number: int, count: int, codecs: list[Codec], body: bytes, start: int) -> Segment:
+    width = count * KEY_SIZE
+    kept = [codec["kind"] == "chunk" for codec in codecs]
+    if len(body) != start + width * (1 + len(codecs) + sum(kept)):
+        raise IntegrityError(f"segment {number} has {len(body)} bytes, which its header does not explain")
+    blocks = [body[at : at + width] for at in range(start, len(body), width)] if width else [b""] * (1 + 2 * len(codecs))
+    digests = tuple(blocks[1 : 1 + len(codecs)])
+    rest = iter(blocks[1 + len(codecs) :])
+    return Segment(number, count, blocks[0], digests, tuple(codecs), tuple(next(rest) if k else b"" for k in kept))
+
+
+def _encode_sections(payloads: Sequence[bytes], provenance: Provenance) -> bytes:
+    names = sorted(provenance.columns)
+    notes = json.dumps({"node": provenance.node, "constants": dict(provenance.constants), "columns": names})
+    sections = [*payloads, notes.encode(), *(provenance.columns[name] for name in names)]
+    lengths = struct.pack(f"<I{len(sections)}Q", len(sections), *map(len, sections))
+    return b"".join((lengths, *sections))
+
+
+def _section_bounds(body: bytes) -> list[tuple[int, int]]:
+    try:
+        (count,) = struct.unpack_from("<I", body)
+        lengths = struct.unpack_from(f"<{count}Q", body, 4)
+    except struct.error as error:
+        raise IntegrityError(f"the values of a segment cannot be decoded: {error}") from error
+    bounds, at = [], 4 + 8 * count
+    for length in lengths:
+        bounds.append((at, at + length))
+        at += length
+    if at != len(body):
+        raise IntegrityError(f"the values of a segment have {len(body)} bytes instead of {at}")
+    return bounds
+
+
+def payload_of(body: bytes, output: int) -> bytes:
+    """Return the packed payload of one output out of a segment's values."""
+    start, end = _section_bounds(body)[output]
+    return body[start:end]
+
+
+def provenance_of(body: bytes, outputs: int) -> Provenance:
+    """Return what the calls of a segment were given."""
+    notes, *columns = (body[start:end] for start, end in _section_bounds(body)[outputs:])
+    decoded: dict[str, Any] = json.loads(notes)
+    constants = {name: (digest, text) for name, (digest, text) in decoded["constants"].items()}
+    return Provenance(decoded["node"], constants, dict(zip(decoded["columns"], columns, strict=True)))

@@ -1,0 +1,104 @@
+"""The façade `Store`: where results live, and what can be asked of them."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from gristmill.errors import StoreError
+from gristmill.storage.local import LocalStorage, StoreSpec
+
+Durability = Literal["process", "power"]
+
+ENVIRONMENT = "GRISTMILL_STORE"
+DEFAULT_LOCATION = ".gristmill"
+
+
+class Store:
+    """A directory in which every result is kept.
+
+    Parameters
+    ----------
+    location
+        A path; made, with mode 0700, when something is stored first. By default `$GRISTMILL_STORE`, else
+        `.gristmill` in the working directory.
+    durability
+        `"process"` survives the death of any process; `"power"` also a power cut (each commit is synced first).
+    readonly
+        Serve what is there, write nothing.
+    trust
+        Use a store that other users own or may write to. Its contents are unpickled, so they can run code here.
+
+    Raises
+    ------
+    StoreVersionError
+        The directory holds a store of another format, or something else.
+    StorePermissionError
+        Other users own it or may write to it, and `trust` is False.
+
+    Examples
+    --------
+    >>> with Store.temporary() as store:
+    ...     store.location.name.startswith("gristmill-")
+    True
+    """
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str] | None = None,
+        *,
+        durability: Durability = "process",
+        readonly: bool = False,
+        trust: bool = False,
+    ) -> None:
+        if durability not in ("process", "power"):
+            raise StoreError(f"durability is {durability!r}; use 'process' or 'power'")
+        place = os.fspath(location) if location is not None else os.environ.get(ENVIRONMENT) or DEFAULT_LOCATION
+        if "://" in place:
+            raise StoreError(f"the store's location is {place!r}; only paths of this machine's file systems work")
+        path = str(Path(place).expanduser().absolute())
+        self._spec = StoreSpec(path, durability == "power", readonly, trust)
+        self._storage: LocalStorage | None = None
+        self._finalizer: weakref.finalize[..., Store] | None = None
+
+    @classmethod
+    def temporary(cls) -> Self:
+        """Return a new store in a temporary directory, removed when it is closed or no longer used."""
+        path = tempfile.mkdtemp(prefix="gristmill-")
+        store = cls(path)
+        store._finalizer = weakref.finalize(store, shutil.rmtree, path, ignore_errors=True)
+        return store
+
+    @property
+    def location(self) -> Path:
+        """The directory."""
+        return Path(self._spec.location)
+
+    @property
+    def storage(self) -> LocalStorage:
+        """What reads and writes; opened when it is needed first."""
+        if self._storage is None:
+            self._storage = LocalStorage(self._spec)
+        return self._storage
+
+    def close(self) -> None:
+        """Close files and end this process's claims; the store may be used again."""
+        if self._storage is not None:
+            self._storage.close()
+            self._storage = None
+        if self._finalizer is not None:
+            self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.location)!r})"
