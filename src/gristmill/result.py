@@ -47,7 +47,7 @@ class Stats:
     seconds: float = 0.0
     """Wall time."""
     bytes_written: int = 0
-    """Bytes of results that were stored (packed sizes are estimates)."""
+    """Bytes that were added to the store."""
     bytes_piped: int = 0
     """Bytes of batch messages and reports; results never pass through a pipe."""
 

@@ -23,7 +23,7 @@ from gristmill.storage.elements import PACK_LIMIT, SCALARS, ChunkRef, Pickled
 from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
-_SIZED = frozenset({str, bytes, int})
+_SIZED = frozenset({str, bytes})
 
 
 @dataclass(slots=True)
@@ -45,8 +45,6 @@ class Outcome:
     """By place in the column."""
     size: int
     """Estimated bytes that will be packed into segments."""
-    chunked: bool
-    """Whether any result was large enough for a chunk."""
 
 
 class _Kept:
@@ -73,12 +71,18 @@ class Caller:
         Where large results go at once.
     interruptible
         Whether a KeyboardInterrupt is the user's (in the user's process) rather than the function's.
+    feeds
+        Whether another node of the stage runs on the results.
     """
 
-    def __init__(self, node: Node, parameters: Sequence[str], storage: LocalStorage, *, interruptible: bool) -> None:
+    def __init__(
+        self, node: Node, parameters: Sequence[str], storage: LocalStorage, *, interruptible: bool, feeds: bool
+    ) -> None:
         self._node = node
         self._storage = storage
         self._interruptible = interruptible
+        self._feeds = feeds
+        self._alone = True
         self._positional, self._keywords = _calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
         self._single = len(node.output_names) == 1 and node.output_picker is None
@@ -88,6 +92,7 @@ class Caller:
         """Call the node `count` times, with one item of each column."""
         failures: dict[int, BaseException] = {}
         results: list[Any] = []
+        self._alone = count == 1
         call = self._one()
         arguments = self._arguments(columns, count)
         scalars, keep, append = SCALARS, self._keep, results.append
@@ -152,30 +157,34 @@ class Caller:
         if type(value) is np.ndarray:
             identity, checksum = digest_array(value)
             form = self._storage.keep(value, checksum)
-            return _Kept(form, identity, value if isinstance(form, ChunkRef) else None)
+            return _Kept(form, identity, self._live(value) if isinstance(form, ChunkRef) else None)
         identity = digest(value, name=f"what {self._node.name} returned")
         return _Kept(self._storage.keep(value), identity, None)
+
+    def _live(self, array: Array) -> Array | None:
+        """What the next node is handed: a copy if the function gets to write to the array again before that."""
+        if not self._feeds:
+            return None
+        return array if self._alone else array.copy()
 
     def _outcome(self, results: list[Any], failures: dict[int, BaseException]) -> Outcome:
         count = len(self._node.output_names)
         parts = [results] if self._single else [[r and r[k] for r in results] for k in range(count)]
         outputs = [self._column(part) for part in parts]
         size = sum(_size(column.forms) for column in outputs)
-        return Outcome(outputs, failures, size, any(column.live for column in outputs))
+        return Outcome(outputs, failures, size)
 
     def _column(self, results: list[Any]) -> OutputColumn:
         kinds = set(map(type, results))
-        if kinds <= SCALARS and not (kinds & _SIZED and any(map(_is_large, results))):
+        if kinds <= SCALARS and not (kinds & _SIZED and _any_large(results)):
             return OutputColumn(results, digest_block(results))
         kept = [r if type(r) is _Kept else self._keep_one(r) for r in results]
         live = {k: item.live for k, item in enumerate(kept) if item.live is not None}
         return OutputColumn([item.form for item in kept], b"".join([item.digest for item in kept]), live)
 
 
-def _is_large(value: Any) -> bool:
-    if type(value) is int:
-        return value.bit_length() > 8 * PACK_LIMIT
-    return isinstance(value, str | bytes) and 4 * len(value) > PACK_LIMIT
+def _any_large(values: list[Any]) -> bool:
+    return any(len(value) * 4 > PACK_LIMIT for value in values if isinstance(value, str | bytes))
 
 
 def _size(forms: list[Any]) -> int:

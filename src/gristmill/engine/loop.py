@@ -223,11 +223,10 @@ class Loop:
 
     def _enqueue(self, active: _Active, missing: Missing) -> None:
         """Queue what is missing; of positions that make the same call, one now and the others later."""
-        halves = np.frombuffer(missing.keys, dtype="<u8").reshape(-1, 2)
-        _, first = np.unique(halves[:, 0], return_index=True)
+        halves = np.frombuffer(missing.keys, dtype="<u8")[::2]
+        _, first, inverse = np.unique(halves, return_index=True, return_inverse=True)
         if len(first) < len(halves):
-            repeated = np.ones(len(halves), dtype=bool)
-            repeated[first] = False
+            repeated = missing.owners != missing.owners[first][inverse]
             later = np.unique(missing.owners[repeated])
             active.later.append(later)
             now = np.setdiff1d(missing.positions, later, assume_unique=True)

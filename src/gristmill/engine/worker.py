@@ -5,6 +5,7 @@ for fast ones. Below a node that it has just computed, a worker looks calls up a
 above has been looked up and claimed by the engine.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -68,17 +69,20 @@ class StageWorker:
     def __init__(
         self, job: Job, storage: LocalStorage, claims: Claims, stop: threading.Event, *, portable: bool
     ) -> None:
-        self._job = job
-        self._storage = storage
-        self._claims = claims
+        self.job = job
+        self.storage = storage
+        self.claims = claims
         self._stop = stop
-        self._portable = portable
-        self._block_items = 1
+        self.portable = portable
+        self.block_items = 1
+        self.depth_first = False
+        """Whether a large array goes from node to node: then one index after the other, to hold only one."""
         self.writer = Writer(storage, self._committed)
-        self._runners = [_Runner(task, job, storage, interruptible=not portable) for task in job.tasks]
-        self.makers = {name: runner for runner in self._runners for name in runner.node.output_names}
-        self._claimed: list[bytes] = []
-        self._recent: dict[bytes, tuple[list[Any], list[bytes]]] = {}
+        self.runners = [_Runner(job, k, storage, interruptible=not portable) for k in range(len(job.tasks))]
+        self.makers = {name: runner for runner in self.runners for name in runner.node.output_names}
+        self.claimed: list[bytes] = []
+        self.recent: dict[bytes, tuple[int, int]] = {}
+        self.recent_blocks: list[CallBlock] = []
 
     def run(self, positions: Array, *, fresh: bool) -> BatchReport:
         """Run one batch.
@@ -96,60 +100,80 @@ class StageWorker:
             The store refused to take what was computed.
         """
         started = time.perf_counter()
-        report = BatchReport([0] * len(self._runners))
-        if not fresh or len(self._runners) > 1:
-            self._storage.refresh()
+        report = BatchReport([0] * len(self.runners))
+        written = self.storage.bytes_written
+        if not fresh or len(self.runners) > 1:
+            self.storage.refresh()
         waiting = [self._run_blocks(positions, report, look_up=not fresh)]
         self.writer.flush()
         while len(waiting[0]) and not self._stop.is_set():
             time.sleep(_POLL_SECONDS)  # another process is at these calls; we hold no claim while we wait
-            self._storage.refresh()
+            self.storage.refresh()
             waiting[0] = self._run_blocks(waiting[0], report, look_up=True)
             self.writer.flush()
         report.seconds = time.perf_counter() - started
+        report.bytes_written = self.storage.bytes_written - written
         return report
 
     def close(self) -> None:
         """Commit what is left and end the writer's thread."""
         self.writer.close()
-        for runner in self._runners:
+        for runner in self.runners:
             runner.caller.close()
+
+    def remember(self, block: CallBlock) -> None:
+        """Keep calls at hand until they are committed, in case one of them is needed again before that."""
+        number = len(self.recent_blocks)
+        self.recent_blocks.append(block)
+        names = np.frombuffer(block.keys, dtype=DIGEST).tolist()
+        self.recent.update(zip(names, zip(itertools.repeat(number), range(len(names)), strict=False), strict=False))
 
     def _run_blocks(self, positions: Array, report: BatchReport, *, look_up: bool) -> Array:
         """Run all of `positions` and return those that wait for somebody else's call."""
         at, waiting = 0, [positions[:0]]
         while at < len(positions) and not self._stop.is_set():
             started = time.perf_counter()
-            block = positions[at : at + self._block_items]
+            block = positions[at : at + self.block_items]
             waiting.append(_Block(self, block, report, look_up=look_up).run())
             at += len(block)
             self._adapt(time.perf_counter() - started, len(block))
         return np.concatenate(waiting)
 
     def _adapt(self, seconds: float, count: int) -> None:
-        if seconds > _BLOCK_SECONDS:
-            self._block_items = max(1, self._block_items // 2)
-        elif count == self._block_items and self._block_items < BLOCK_ITEMS:
-            self._block_items *= 4
+        if self.depth_first:
+            self.block_items = 1
+        elif seconds > _BLOCK_SECONDS:
+            self.block_items = max(1, self.block_items // 2)
+        elif count == self.block_items and self.block_items < BLOCK_ITEMS:
+            self.block_items *= 4
 
     def _committed(self, blocks: Sequence[CallBlock]) -> None:
-        claimed, self._claimed = self._claimed, []
-        self._claims.drop(b"".join(claimed))
-        self._recent.clear()
+        claimed, self.claimed = self.claimed, []
+        self.claims.drop(b"".join(claimed))
+        self.recent.clear()
+        self.recent_blocks.clear()
 
 
 class _Runner:
     """One step of the job, with what does not change between batches."""
 
-    def __init__(self, task: Task, job: Job, storage: LocalStorage, *, interruptible: bool) -> None:
-        self.task = task
+    def __init__(self, job: Job, number: int, storage: LocalStorage, *, interruptible: bool) -> None:
+        self.task = task = job.tasks[number]
         self.node = task.node
-        self.caller = Caller(task.node, [a.parameter for a in task.arguments], storage, interruptible=interruptible)
+        made_here = {name for other in job.tasks for name in other.node.output_names}
+        taken = {a.source for other in job.tasks for a in other.arguments if isinstance(a, Element)}
+        self.caller = Caller(
+            task.node,
+            [a.parameter for a in task.arguments],
+            storage,
+            interruptible=interruptible,
+            feeds=not taken.isdisjoint(task.node.output_names),
+        )
         self.index = storage.index(task.prefix)
-        self.made_here = frozenset(name for other in job.tasks for name in other.node.output_names)
-        self.inner = [
-            a.source for a in task.arguments if isinstance(a, Element) and a.source in self.made_here
-        ]
+        self.inner = [a.source for a in task.arguments if isinstance(a, Element) and a.source in made_here]
+        self.twin = any(other.prefix == task.prefix for other in job.tasks[:number])
+        """Whether the same function comes earlier in the stage, and may have made the same calls."""
+        self.keeps_recent = bool(self.inner) or sum(other.prefix == task.prefix for other in job.tasks) > 1
         self.constants = {a.parameter: as_form(a.given.value) for a in task.arguments if isinstance(a, Constant)}
         self.notes = _constant_notes(task)
 
@@ -182,8 +206,8 @@ class _Block:
 
     def __init__(self, worker: StageWorker, positions: Array, report: BatchReport, *, look_up: bool) -> None:
         self._worker = worker
-        self._storage = worker._storage
-        self._job = worker._job
+        self._storage = worker.storage
+        self._job = worker.job
         self._positions = positions
         self._report = report
         self._look_up = look_up
@@ -193,7 +217,7 @@ class _Block:
 
     def run(self) -> Array:
         """Evaluate the steps in order; return the positions that wait for somebody else."""
-        for number, runner in enumerate(self._worker._runners):
+        for number, runner in enumerate(self._worker.runners):
             for name in runner.node.output_names:
                 self._columns[name] = _Column(len(self._positions))
             alive = np.ones(len(self._positions), dtype=bool)
@@ -223,7 +247,7 @@ class _Block:
 
     def _below_computed(self, runner: _Runner, rows: Array) -> Array:
         """Which rows depend on something this block computed: the engine could not look those up."""
-        mask = np.zeros(len(rows), dtype=bool)
+        mask = np.full(len(rows), runner.twin)
         for name in runner.inner:
             mask |= self._columns[name].locators[rows] == MISSING
         return mask
@@ -261,33 +285,36 @@ class _Block:
 
     def _claim(self, runner: _Runner, rows: Array, keys: bytes, ours: Array, missing: Array) -> Array:
         """Claim what the engine could not; return the missing calls that are to be computed here and now."""
-        first: dict[bytes, int] = {}
-        for k in missing[ours[missing]].tolist():
-            first.setdefault(keys[k * SIZE : (k + 1) * SIZE], k)
-        known = {key: self._worker._recent[key] for key in first.keys() & self._worker._recent.keys()}
-        wanted = [key for key in first if key not in known]
-        granted = self._worker._claims.take(b"".join(wanted))
-        mine = [key for key, ok in zip(wanted, granted.tolist(), strict=True) if ok]
-        self._worker._claimed += mine
+        worker = self._worker
+        places = missing[ours[missing]].tolist()
+        names = np.frombuffer(keys, dtype=DIGEST)[places].tolist()
+        first = dict(zip(reversed(names), reversed(places), strict=True))
+        known = first.keys() & worker.recent.keys()
+        wanted = [key for key in first if key not in known] if known else list(first)
+        granted = worker.claims.take(b"".join(wanted))
+        mine = wanted if granted.all() else [key for key, ok in zip(wanted, granted.tolist(), strict=True) if ok]
+        worker.claimed += mine
         if mine and self._storage.refresh():
             found = runner.index.find(b"".join(mine)) != MISSING
             mine = [key for key, there in zip(mine, found.tolist(), strict=True) if not there]
+        if len(mine) == len(places) == len(missing):
+            return missing
         chosen = {first[key] for key in mine}
-        compute = [k for k in missing.tolist() if not ours[k] or k in chosen]
-        for k in set(missing.tolist()) - set(compute):
-            key = keys[k * SIZE : (k + 1) * SIZE]
+        for key, k in zip(names, places, strict=True):
             if key in known:
-                self._take_recent(runner, int(rows[k]), *known[key])
-            else:
+                self._take_recent(runner, int(rows[k]), *worker.recent[key])
+            elif k not in chosen:
                 self._waiting[rows[k]] = True
-        return np.array(compute, dtype=np.int64)
+        return np.array([k for k in missing.tolist() if not ours[k] or k in chosen], dtype=np.int64)
 
-    def _take_recent(self, runner: _Runner, row: int, forms: list[Any], digests: list[bytes]) -> None:
+    def _take_recent(self, runner: _Runner, row: int, number: int, place: int) -> None:
+        """Use a result that this batch has computed and not committed yet."""
         self._report.cached += 1
-        for name, form, identity in zip(runner.node.output_names, forms, digests, strict=True):
+        block = self._worker.recent_blocks[number]
+        for name, forms, digests in zip(runner.node.output_names, block.columns, block.digests, strict=True):
             column = self._columns[name]
-            column.forms[row] = form
-            column.digests[row] = np.void(identity)
+            column.forms[row] = forms[place]
+            column.digests[row] = np.void(digests[place * SIZE : (place + 1) * SIZE])
             column.alive[row] = True
 
     def _compute(
@@ -322,8 +349,8 @@ class _Block:
         if outcome.failures:
             self._fail(number, rows[chosen], outcome)
             done = np.array([k for k in range(len(chosen)) if k not in outcome.failures], dtype=np.int64)
-        if outcome.chunked and len(self._worker._runners) > 1:
-            self._worker._block_items = 1
+        if any(made.live for made in outcome.outputs):
+            self._worker.depth_first = True
         for name, made in zip(runner.node.output_names, outcome.outputs, strict=True):
             column = self._columns[name]
             column.digests[rows[chosen]] = np.frombuffer(made.digests, dtype=DIGEST)
@@ -359,21 +386,16 @@ class _Block:
             for a in runner.task.arguments
             if not isinstance(a, Constant) and len(columns[a.parameter]) == count * SIZE
         }
-        if runner.inner:
-            for k in range(len(chosen)):
-                where = slice(k * SIZE, (k + 1) * SIZE)
-                self._worker._recent[own_keys[where]] = ([f[k] for f in forms], [d[where] for d in digests])
         block = CallBlock(runner.task.prefix, own_keys, digests, forms, runner.provenance(mapped))
+        if runner.keeps_recent:
+            self._worker.remember(block)
         self._worker.writer.add(block, outcome.size)
-        self._report.bytes_written += outcome.size + sum(
-            array.nbytes for made in outcome.outputs for array in made.live.values()
-        )
 
     def _fail(self, number: int, rows: Array, outcome: Outcome) -> None:
         for k, error in outcome.failures.items():
             position = int(self._positions[rows[k]])
             self._report.failures.append(
-                describe_failure(position, number, error, portable=self._worker._portable)
+                describe_failure(position, number, error, portable=self._worker.portable)
             )
 
     def _forms(self, runner: _Runner, argument: Any, rows: Array, readable: Array) -> Sequence[Any]:

@@ -16,6 +16,7 @@ from gristmill.identity import tags
 from gristmill.identity.arrays import Array, buffer_of, content_hash, header
 from gristmill.identity.classes import identify_code
 from gristmill.identity.columns import WORTHWHILE, hash_rows, prefixed, rows, scalar_rows
+from gristmill.identity.deep import deep_recursion
 from gristmill.identity.dispatch import register_digest, writer_of
 from gristmill.identity.dtypes import is_plain, shape_bytes
 from gristmill.identity.encoder import PREFIX, Code, Encoder, NoIdentityError
@@ -42,11 +43,9 @@ ADVICE = (
 PLAIN_ARRAYS = (np.ndarray, np.memmap)
 
 
-def refusal(failure: NoIdentityError | RecursionError, name: str) -> DigestError:
+def refusal(failure: NoIdentityError, name: str) -> DigestError:
     """Say which value has no digest, why, and what to do."""
-    if isinstance(failure, NoIdentityError):
-        return DigestError(f"{name}{failure.path} has no digest: {failure.reason}. {ADVICE}")
-    return DigestError(f"{name} has no digest: it is nested too deeply. {ADVICE}")
+    return DigestError(f"{name}{failure.path} has no digest: {failure.reason}. {ADVICE}")
 
 
 def digest(value: object, *, name: str = "value", code: Code = identify_code) -> Digest:
@@ -74,12 +73,22 @@ def digest(value: object, *, name: str = "value", code: Code = identify_code) ->
     scalar = SCALARS.get(type(value))
     if scalar is not None:
         return Digest(xxh3_128_digest(PREFIX + scalar(value)))
+    try:
+        return Digest(_compound(value, code))
+    except NoIdentityError as failure:
+        raise refusal(failure, name) from None
+
+
+def _compound(value: object, code: Code) -> bytes:
     encoder = Encoder(writer_of, code)
     try:
         encoder.compound(value)
-    except (NoIdentityError, RecursionError) as failure:
-        raise refusal(failure, name) from None
-    return Digest(encoder.digest())
+    except RecursionError:
+        # Begin again: the first attempt is somewhere in the middle.
+        encoder = Encoder(writer_of, code)
+        with deep_recursion():
+            encoder.compound(value)
+    return encoder.digest()
 
 
 def digest_block(
@@ -118,8 +127,11 @@ def _each(values: Sequence[object], name: str, code: Code) -> bytes:
                 del parts[1:]
                 compound(value)
                 append(finish())
-    except (NoIdentityError, RecursionError) as failure:
+    except NoIdentityError as failure:
         raise refusal(failure, f"{name}[{len(digests)}]") from None
+    except RecursionError:
+        rest = [digest(value, name=f"{name}[{i}]", code=code) for i, value in enumerate(values)]
+        return b"".join(rest)
     return b"".join(digests)
 
 

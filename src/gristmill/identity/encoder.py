@@ -25,6 +25,9 @@ Code = Callable[[Any], bytes]
 """Identity of a function or class, prefix-free."""
 
 
+LONGEST = 20
+"""Steps of a path that an error shows."""
+
 _BINDINGS = ("__self__", "func", "args", "keywords")
 """Attributes of bound methods and partials, which no ``__dict__`` or ``__slots__`` lists."""
 
@@ -51,7 +54,8 @@ class NoIdentityError(Exception):
     @property
     def path(self) -> str:
         """Where the culprit is inside the root, like ``.cfg['a'][3]``."""
-        return "".join(reversed(self._steps))
+        steps = self._steps[::-1]
+        return "".join(steps if len(steps) <= LONGEST else [*steps[:LONGEST], "…"])
 
 
 def _step(parent: object, child: object) -> str:

@@ -1,26 +1,27 @@
 """Files and folders whose content is their identity.
 
-Owns how they are hashed, and when a hash that was taken before still holds. Knows nothing of stores; a memo can
-be turned into bytes and back, so that whoever owns a store can keep it there.
+Owns how they are hashed and what errors say of a path. Knows nothing of stores, nor of where the hashes are
+remembered.
 """
 
-# ruff: noqa: PTH - a hundred thousand files are looked at in a second: strings, not Path objects
+# A hundred thousand files are looked at in a second: strings and descriptors, not Path objects.
+# ruff: noqa: PTH100, PTH109, PTH115, PTH116, PTH119, PTH123
 
 from __future__ import annotations
 
 import os
 import stat
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from xxhash import xxh3_128, xxh3_128_digest
 
 from gristmill.errors import DigestError, InputError
 from gristmill.identity import tags
 from gristmill.identity.encoder import Encoder
+from gristmill.identity.memo import Memo, Memos, StatMemo, install_memo, state_of
 from gristmill.identity.primitives import length, text
 
 RACY = 2 * 10**9
@@ -29,84 +30,11 @@ RACY = 2 * 10**9
 BLOCK = 1 << 20
 ATTEMPTS = 3
 
-_ROW = struct.Struct("<5Q16s")
-_KEY = struct.Struct("<5Q")
-_MASK = (1 << 64) - 1
+__all__ = ["Dir", "File", "Memo", "MissingFileError", "StatMemo", "install_memo"]
 
 
 class MissingFileError(InputError, FileNotFoundError):
     """There is no file, or no folder, at the path that was given."""
-
-
-class Memo(Protocol):
-    """Remembers the hash of a file's content while what `os.stat` says of the file stays the same."""
-
-    def get(self, path: str, status: os.stat_result) -> bytes | None:
-        """Return the hash that was put for a file in this state."""
-
-    def put(self, path: str, status: os.stat_result, content: bytes) -> None:
-        """Remember the hash of a file in this state."""
-
-
-class StatMemo:
-    """A memo in memory, by device, inode, size, and times of modification and of change.
-
-    The time of change catches what sets the time of modification back, as ``cp -p`` and ``touch -r`` do.
-    """
-
-    def __init__(self) -> None:
-        self._hashes: dict[bytes, bytes] = {}
-
-    def __len__(self) -> int:
-        return len(self._hashes)
-
-    def get(self, path: str, status: os.stat_result) -> bytes | None:
-        """Return the hash that was put for a file in this state."""
-        return self._hashes.get(_state(status))
-
-    def put(self, path: str, status: os.stat_result, content: bytes) -> None:
-        """Remember the hash of a file in this state."""
-        self._hashes[_state(status)] = content
-
-    def dump(self) -> bytes:
-        """Return all entries, 56 bytes each."""
-        return b"".join([key + content for key, content in self._hashes.items()])
-
-    def load(self, block: bytes) -> None:
-        """Add the entries of a block that `dump` returned.
-
-        Raises
-        ------
-        ValueError
-            When the block does not consist of whole entries.
-        """
-        if len(block) % _ROW.size:
-            raise ValueError(f"a memo of {len(block)} bytes does not consist of entries of {_ROW.size}")
-        width = _KEY.size
-        for start in range(0, len(block), _ROW.size):
-            self._hashes[block[start : start + width]] = block[start + width : start + _ROW.size]
-
-
-def _state(status: os.stat_result) -> bytes:
-    return _KEY.pack(
-        status.st_dev & _MASK,
-        status.st_ino & _MASK,
-        status.st_size,
-        status.st_mtime_ns & _MASK,
-        status.st_ctime_ns & _MASK,
-    )
-
-
-class _Memos:
-    """Holds the memo in use. State of the process, like the files that it describes."""
-
-    current: Memo = StatMemo()
-
-
-def install_memo(memo: Memo) -> Memo:
-    """Use another memo from now on; return the one that was used before."""
-    before, _Memos.current = _Memos.current, memo
-    return before
 
 
 class _Place:
@@ -222,7 +150,7 @@ def file_hash(path: str) -> bytes:
         When it is no regular file, or changes all the time.
     """
     status = _status(path)
-    known = _Memos.current.get(path, status)
+    known = Memos.current.get(path, status)
     if known is not None:
         return known
     if stat.S_ISDIR(status.st_mode):
@@ -247,9 +175,9 @@ def _read(path: str) -> bytes:
             before = os.fstat(file.fileno())
             content = _hash(file)
             after = os.fstat(file.fileno())
-        if _state(before) == _state(after):
+        if state_of(before) == state_of(after):
             if after.st_mtime_ns < started - RACY:
-                _Memos.current.put(path, after, content)
+                Memos.current.put(path, after, content)
             return content
     raise InputError(f"{path!r} changes while it is read; pass it once it is complete")
 
@@ -294,7 +222,7 @@ def _entry(entry: os.DirEntry[str], ancestors: dict[tuple[int, int], int]) -> It
         return
     place = (status.st_dev, status.st_ino)
     if stat.S_ISREG(status.st_mode):
-        yield b"f" + (_Memos.current.get(entry.path, status) or _read(entry.path))
+        yield b"f" + (Memos.current.get(entry.path, status) or _read(entry.path))
     elif not stat.S_ISDIR(status.st_mode):
         raise DigestError(f"{entry.path!r} is neither a file nor a folder, so it has no content to identify")
     elif place in ancestors:

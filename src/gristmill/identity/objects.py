@@ -41,6 +41,8 @@ def custom_writer(function: Callable[[Any], object]) -> Writer:
 
     def write(encoder: Encoder, value: object) -> None:
         key = function(value)
+        if key is value:
+            raise NoIdentityError(value, f"what shall identify a {type(value).__qualname__} is itself")
         if type(key) is Root:
             encoder.value(key)
             return
@@ -51,7 +53,7 @@ def custom_writer(function: Callable[[Any], object]) -> Writer:
 
 
 def library_writer(base: type, write_base: Writer) -> Writer:
-    """Write an instance of a subclass of a library's class: the class, the content, what the subclass adds.
+    """Write an instance of a subclass of a library's class: the class, the content, what was added.
 
     Those are its own slots and public attributes; private ones belong to the library, whose writer knows them.
     """
@@ -77,7 +79,7 @@ def _slots(classes: tuple[type, ...]) -> Iterator[str]:
 
 
 def subclass_writer(base: type, write_base: Writer | None) -> Writer:
-    """Write an instance of a subclass of a builtin: the class, the builtin's content, then its attributes."""
+    """Write an instance of a subclass of a builtin: the class, the content, the attributes."""
     content_of = _CONTENT.get(base, _itself)
     scalar = SCALARS.get(base)
 

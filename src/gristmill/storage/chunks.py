@@ -44,8 +44,8 @@ class ChunkFiles:
         name = checksum.hex()
         return self._directory / name[:2] / name
 
-    def write(self, checksum: bytes, buffer: bytes | memoryview) -> None:
-        """Store `buffer`, whose xxh3_128 is `checksum`; a chunk that is there already is kept.
+    def write(self, checksum: bytes, buffer: bytes | memoryview) -> bool:
+        """Store `buffer`, whose xxh3_128 is `checksum`; return False where it is there already.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class ChunkFiles:
         path = self.path(checksum)
         view = memoryview(buffer).cast("B")
         if _has_size(path, len(view)):
-            return
+            return False
         temporary = self._scratch / f"{checksum.hex()}.{os.getpid()}.{threading.get_ident()}"
         try:
             self._write_file(temporary, view)
@@ -68,6 +68,7 @@ class ChunkFiles:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise StoreError(f"cannot write a chunk of {len(view)} bytes: {error}") from error
+        return True
 
     def read(self, ref: ChunkRef) -> Array:
         """Return the array of `ref`, verified, as a plain writable ndarray.

@@ -52,7 +52,8 @@ class Claims:
     def __init__(self, directory: Path, *, stall_seconds: float = STALL_SECONDS) -> None:
         self._directory = directory
         self._stall_seconds = stall_seconds
-        self._held = np.zeros(0, dtype=np.uint16)
+        self._held = np.zeros(0, dtype=np.int16)
+        self._marks = np.zeros(0, dtype=np.uint32)
         self._table = np.zeros(0, dtype=np.uint32)
         self._lock_file = -1
         self._owner = 0
@@ -74,7 +75,7 @@ class Claims:
             granted = ~taken
             mine = slots[granted]
             self._table[mine] = self._owner
-            np.add.at(self._held, mine, 1)
+            self._count(mine, 1)
         return granted
 
     def drop(self, keys: bytes) -> None:
@@ -83,9 +84,18 @@ class Claims:
             return
         slots = _slots(keys)
         with self._locked():
-            np.subtract.at(self._held, slots, 1)
+            self._count(slots, -1)
             free = slots[(self._held[slots] == 0) & (self._table[slots] == self._owner)]
             self._table[free] = 0
+
+    def _count(self, slots: Array, change: int) -> None:
+        """Add `change` to the number of own claims on each slot, where a slot may occur more than once."""
+        order = np.arange(len(slots), dtype=np.uint32)
+        self._marks[slots] = order
+        if (self._marks[slots] == order).all():
+            self._held[slots] += change
+        else:
+            np.add.at(self._held, slots, change)
 
     def close(self) -> None:
         """End this owner: all its claims are free."""
@@ -123,7 +133,8 @@ class Claims:
         mapped = mmap.mmap(self._lock_file, size)
         self._counter = np.frombuffer(mapped, dtype=np.uint32, count=1, offset=4 * SLOTS)
         self._table = np.frombuffer(mapped, dtype=np.uint32, count=SLOTS)
-        self._held = np.zeros(SLOTS, dtype=np.uint16)
+        self._held = np.zeros(SLOTS, dtype=np.int16)
+        self._marks = np.zeros(SLOTS, dtype=np.uint32)
 
     def _register(self) -> None:
         """Become a new owner; numbers are never used twice, so a dead owner's slots stay recognisable."""

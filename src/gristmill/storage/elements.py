@@ -19,7 +19,7 @@ SCALARS = frozenset({int, float, bool, type(None), complex, str, bytes})
 """Immutable builtin types that are packed as they are."""
 
 _SIZED_SCALARS = frozenset({int, str, bytes})
-_PACKED_KINDS = "biufcmMSU"
+_PACKED_KINDS = "biufcmM"
 _CHUNK_DTYPES = frozenset(
     np.dtype(name).str
     for name in (
@@ -58,7 +58,9 @@ def is_plain_array(value: object) -> bool:
     """Return whether `value` is an ndarray (no subclass) that its raw bytes, dtype and shape express exactly."""
     if type(value) is not np.ndarray:
         return False
-    return value.dtype.kind in _PACKED_KINDS and value.dtype.char not in "gG" and value.dtype.metadata is None
+    dtype = value.dtype
+    known = dtype.kind in _PACKED_KINDS or (dtype.kind in "SU" and dtype.itemsize > 0)
+    return known and dtype.char not in "gG" and dtype.metadata is None
 
 
 def is_chunkable(array: np.ndarray[Any, Any]) -> bool:
@@ -76,7 +78,7 @@ def to_packed(value: object) -> object | None:
         return value if kind not in _SIZED_SCALARS or _scalar_size(value) <= PACK_LIMIT else None
     if isinstance(value, np.ndarray):
         return value.copy(order="C") if is_plain_array(value) and value.nbytes <= PACK_LIMIT else None
-    if isinstance(value, np.generic) and kind.__module__ == "numpy":
+    if isinstance(value, np.generic) and kind.__module__ == "numpy":  # not strings: a buffer loses trailing NULs
         return value if value.dtype.kind in _PACKED_KINDS and value.dtype.char not in "gG" else None
     return None
 

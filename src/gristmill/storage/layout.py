@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import stat
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,11 +145,13 @@ class Scratch:
             self.path = parent / secrets.token_hex(8)
             self.path.mkdir(mode=0o700)
             self._lock = _lock_directory(self.path)
+        # Also at exit, for whoever does not close; after kill -9 the next process sweeps.
+        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Remove the directory."""
         if self._lock >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
+            self._remove()
             os.close(self._lock)
             self._lock = -1
 

@@ -97,6 +97,8 @@ class LocalStorage:
         self._scratch: Scratch | None = None
         self._chunks: ChunkFiles | None = None
         self._version = -1
+        self.bytes_written = 0
+        """Bytes of chunks, objects and segments that this process has added."""
         self._lock = threading.RLock()
         self._columns = _ColumnCache(_CACHE_BYTES)
 
@@ -162,6 +164,7 @@ class LocalStorage:
         name = xxh3_128_digest(data)
         if self._ledger.get(_OBJECT + name) is None:
             self._ledger.put(_OBJECT + name, data)
+            self.bytes_written += len(data)
         return ObjectRef(name)
 
     def append(self, blocks: Sequence[CallBlock]) -> list[Segment]:
@@ -176,6 +179,7 @@ class LocalStorage:
             encode_segment(block.group, block.keys, block.digests, block.columns, block.provenance) for block in blocks
         ]
         numbers = self._ledger.append([entry for entry, _ in encoded])
+        self.bytes_written += sum(len(entry.index) + len(entry.values) for entry, _ in encoded)
         with self._lock:
             segments = [replace(segment, number=n) for (_, segment), n in zip(encoded, numbers, strict=True)]
             for block, segment in zip(blocks, segments, strict=True):
@@ -290,7 +294,8 @@ class LocalStorage:
     def _keep_chunk(self, array: Array, checksum: bytes | None) -> ChunkRef:
         buffer = memoryview(array.reshape(-1)).cast("B")
         name = checksum or xxh3_128_digest(buffer)
-        self.chunks.write(name, buffer)
+        if self.chunks.write(name, buffer):
+            self.bytes_written += len(buffer)
         return ChunkRef(name, array.dtype.str, array.shape)
 
     def _object(self, checksum: bytes) -> bytes:

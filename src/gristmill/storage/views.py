@@ -9,6 +9,7 @@ Source: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import time
@@ -68,7 +69,7 @@ def _fill_value(dtype: np.dtype[Any]) -> Any:
 
 
 class View:
-    """The view of one stage: an array per chunked output, and a `done` mask for each.
+    """The view of one stage: an array per chunked output, and a mask `done` of the indices that have them all.
 
     Parameters
     ----------
@@ -86,17 +87,21 @@ class View:
         self._extents = extents
         self._chunks = chunks
         self._outputs: dict[str, _OutputView] = {}
+        self._written = 0.0
 
     def link(self, output: str, positions: Array, refs: Sequence[ChunkRef]) -> list[int]:
         """Link the chunks of `output` at `positions`; return the positions whose chunk is not there."""
         view = self._outputs.get(output)
         if view is None:
             view = self._outputs[output] = self._create(output, refs[0])
-        return view.link(positions, refs)
+        lost = view.link(positions, refs)
+        if time.monotonic() - self._written > _DONE_SECONDS:
+            self.finish()
+        return lost
 
     def spoil(self, output: str) -> None:
         """Remove the array of an output whose elements turned out to be of different shapes or types."""
-        view = self._outputs.pop(output, None)
+        view = self._outputs.get(output)
         if view is not None:
             view.remove()
 
@@ -105,44 +110,41 @@ class View:
         return {name: str(view.directory) for name, view in self._outputs.items() if view.regular}
 
     def finish(self) -> None:
-        """Write the masks as they are now."""
-        for view in self._outputs.values():
-            view.write_done()
+        """Write the mask as it is now."""
+        masks = [view.linked for view in self._outputs.values() if view.regular]
+        if masks:
+            name = "c" + ".0" * len(self._extents)
+            _write_atomically(self._mask_directory / name, np.logical_and.reduce(masks).tobytes())
+            self._written = time.monotonic()
+
+    @property
+    def _mask_directory(self) -> Path:
+        return self.directory / ("done" if "done" not in self._outputs else "done.mask")
 
     def _create(self, output: str, first: ChunkRef) -> "_OutputView":
         self.directory.mkdir(exist_ok=True, mode=0o700)
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"gristmill": "view"}}
         _write_atomically(self.directory / "zarr.json", json.dumps(group).encode())
-        return _OutputView(self.directory, output, self._axes, self._extents, first, self._chunks)
+        view = _OutputView(self.directory / output, self._axes, self._extents, first, self._chunks)
+        mask = self.directory / ("done" if output != "done" else "done.mask")
+        _write_metadata(mask, array_metadata(self._axes, self._extents, (), np.dtype(bool), whole=True))
+        return view
 
 
 class _OutputView:
-    """One array of hard links, with its mask."""
+    """One array of hard links."""
 
     def __init__(
-        self,
-        group: Path,
-        output: str,
-        axes: tuple[str, ...],
-        extents: tuple[int, ...],
-        first: ChunkRef,
-        chunks: ChunkFiles,
+        self, directory: Path, axes: tuple[str, ...], extents: tuple[int, ...], first: ChunkRef, chunks: ChunkFiles
     ) -> None:
-        self.directory = group / output
+        self.directory = directory
         self.regular = True
-        self._mask_directory = group / f"{output}.done"
+        self.linked = np.zeros(math.prod(extents), dtype=bool)
         self._extents = extents
         self._first = first
         self._chunks = chunks
-        self._done = np.zeros(int(np.prod(extents, dtype=np.int64)), dtype=bool)
-        self._written = 0.0
         self._zeros = ".0" * len(first.shape)
-        for directory in (self.directory, self._mask_directory):
-            directory.mkdir(exist_ok=True, mode=0o700)
-        metadata = array_metadata(axes, extents, first.shape, np.dtype(first.dtype))
-        _write_atomically(self.directory / "zarr.json", json.dumps(metadata).encode())
-        mask = array_metadata(axes, extents, (), np.dtype(bool), whole=True)
-        _write_atomically(self._mask_directory / "zarr.json", json.dumps(mask).encode())
+        _write_metadata(directory, array_metadata(axes, extents, first.shape, np.dtype(first.dtype)))
 
     def link(self, positions: Array, refs: Sequence[ChunkRef]) -> list[int]:
         if not self.regular:
@@ -151,26 +153,16 @@ class _OutputView:
             self.remove()
             return []
         lost = []
-        names = self._names(positions)
-        for position, name, ref in zip(positions.tolist(), names, refs, strict=True):
+        for position, name, ref in zip(positions.tolist(), self._names(positions), refs, strict=True):
             if _link(self._chunks.path(ref.checksum), self.directory / name):
-                self._done[position] = True
+                self.linked[position] = True
             else:
                 lost.append(position)
-        if time.monotonic() - self._written > _DONE_SECONDS:
-            self.write_done()
         return lost
-
-    def write_done(self) -> None:
-        if self.regular:
-            name = "c" + ".0" * len(self._extents)
-            _write_atomically(self._mask_directory / name, self._done.tobytes())
-            self._written = time.monotonic()
 
     def remove(self) -> None:
         self.regular = False
         shutil.rmtree(self.directory, ignore_errors=True)
-        shutil.rmtree(self._mask_directory, ignore_errors=True)
 
     def _names(self, positions: Array) -> Iterable[str]:
         columns = [c.tolist() for c in np.unravel_index(positions, self._extents)]
@@ -202,6 +194,11 @@ def _relink(source: Path, target: Path) -> bool:
             return False
     target.unlink(missing_ok=True)
     return _link(source, target)
+
+
+def _write_metadata(directory: Path, metadata: dict[str, Any]) -> None:
+    directory.mkdir(exist_ok=True, mode=0o700)
+    _write_atomically(directory / "zarr.json", json.dumps(metadata).encode())
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

@@ -104,9 +104,8 @@ def _attribute(walk: Walk, vertex: Vertex, name: str, value: Any, qualified: str
         ):
             if function is not None:
                 walk.edge(vertex, f"{label} {part}", function, qualified)
-    elif isinstance(value, GetSetDescriptorType | MemberDescriptorType):
-        vertex.note(label)
-    else:
+    elif not isinstance(value, GetSetDescriptorType | MemberDescriptorType):
+        # Those come from `__slots__`, which counts; a class sent by value may have lost them.
         walk.edge(vertex, label, value, qualified)
 
 

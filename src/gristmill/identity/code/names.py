@@ -60,6 +60,8 @@ class _Scan:
     def body(self, found: Sequence[Operation]) -> None:
         self._imports(found)
         stored = {op.value for op in found if op.name == "STORE_NAME"}
+        if any(op.name == "SETUP_ANNOTATIONS" for op in found):
+            stored.add("__annotations__")
         for i, operation in enumerate(found):
             if isinstance(operation.value, CodeType):
                 self._nested(operation.value)

@@ -27,7 +27,7 @@ if "LOAD_SUPER_ATTR" in dis.opmap:
     _LOW_BITS["LOAD_ATTR"] = 1
 
 # What a class body stores about its own text.
-_ABOUT_TEXT = frozenset(("__doc__", "__firstlineno__", "__static_attributes__"))
+_ABOUT_TEXT = frozenset(("__doc__", "__module__", "__firstlineno__", "__static_attributes__"))
 
 # The bit of MAKE_FUNCTION, and from Python 3.13 the number of SET_FUNCTION_ATTRIBUTE, for annotations.
 _ANNOTATIONS = 4
@@ -91,7 +91,7 @@ def _without_text(found: list[Operation]) -> list[Operation]:
     dropped: set[int] = set()
     for i, operation in enumerate(found):
         about = operation.name == "STORE_NAME" and operation.value in _ABOUT_TEXT
-        if about and found[i - 1].name == "LOAD_CONST":
+        if about and (found[i - 1].name == "LOAD_CONST" or found[i - 1].value == "__name__"):
             dropped |= {i - 1, i}
     return [operation for i, operation in enumerate(found) if i not in dropped]
 

@@ -275,19 +275,18 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
     vertex.note(found)
     if not inside:
         return
-    places = {id(part): walk.place(part, vertex.name, vertex.location) for part in inside}
-    order = list(places)
-    vertex.edges += places.values()
+    vertex.edges += [walk.place(part, vertex.name, vertex.location) for part in inside]
 
     def combine(targets: Sequence[bytes]) -> bytes:
-        known = dict(zip(order, targets, strict=True))
-        return xxh3_128_digest(digest(thing, code=lambda part: known[id(part)]))
+        # In the order met, not by object: pickling may make a function anew each time it is asked.
+        following = iter(targets)
+        return xxh3_128_digest(digest(thing, code=lambda _: next(following)))
 
     vertex.combine = combine
 
 
 def _in_pieces(walk: Walk, vertex: Vertex, thing: Any) -> None:
-    """Describe a value that has no digest as a whole by what it holds; the piece to blame counts by its kind."""
+    """Describe a value that has no digest by what it holds, so that only the culprit counts by its kind."""
     vertex.kind = "object"
     _class_of(walk, vertex, thing)
     pieces = list(_pieces(thing))
