@@ -21,6 +21,9 @@ from gristmill.identity.scalars import NAN, scalar_head
 Rows = NDArray[np.uint8]
 """One encoded value per row, C order."""
 
+BLOCK = 1 << 16
+"""Rows at once: separate digests take four times the room of the block they end up in."""
+
 NUMBERS = frozenset(np.dtype(code).type for code in "?bhilqBHILQefdFD")
 
 WORTHWHILE = 16
@@ -77,6 +80,12 @@ def prefixed(prefix: bytes, table: Rows) -> Rows:
 
 def hash_rows(table: Rows) -> bytes:
     """Digest each row; `starmap` over unpacked rows is twice as fast as slicing."""
-    if not len(table):
-        return b""
-    return b"".join(starmap(xxh3_128_digest, iter_unpack(f"{table.shape[1]}s", table.data)))
+    form = f"{table.shape[1]}s"
+    blocks = (table[low : low + BLOCK] for low in range(0, len(table), BLOCK))
+    return b"".join([b"".join(starmap(xxh3_128_digest, iter_unpack(form, block.data))) for block in blocks])
+
+
+def hash_items(prefix: bytes, items: NDArray[Any]) -> bytes:
+    """Digest `prefix` and the bytes of each item of a one-dimensional array."""
+    blocks = (items[low : low + BLOCK] for low in range(0, len(items), BLOCK))
+    return b"".join([hash_rows(rows(prefix, block)) for block in blocks])

@@ -15,7 +15,7 @@ from gristmill.errors import DigestError
 from gristmill.identity import tags
 from gristmill.identity.arrays import Array, buffer_of, content_hash, header
 from gristmill.identity.classes import identify_code
-from gristmill.identity.columns import WORTHWHILE, hash_rows, prefixed, rows, scalar_rows
+from gristmill.identity.columns import WORTHWHILE, hash_items, hash_rows, prefixed, scalar_rows
 from gristmill.identity.deep import deep_recursion
 from gristmill.identity.dispatch import register_digest, writer_of
 from gristmill.identity.dtypes import is_plain, shape_bytes
@@ -152,7 +152,7 @@ def digest_rows(array: Array, *, name: str = "value", code: Code = identify_code
         return _each(list(array), name, code)
     # An item is in the machine's byte order, whatever its array is in.
     native = dtype.newbyteorder("=")
-    return hash_rows(rows(PREFIX + scalar_head(native), array.astype(native, copy=False)))
+    return hash_items(PREFIX + scalar_head(native), array.astype(native, copy=False))
 
 
 def _sub_arrays(array: Array) -> bytes:

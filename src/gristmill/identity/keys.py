@@ -12,7 +12,7 @@ import numpy as np
 from xxhash import xxh3_128_digest
 
 from gristmill.identity import tags
-from gristmill.identity.columns import hash_rows
+from gristmill.identity.columns import BLOCK, Rows, hash_rows
 from gristmill.identity.encoder import PREFIX
 from gristmill.identity.primitives import length, octets, text
 from gristmill.identity.types import SIZE
@@ -54,10 +54,16 @@ def call_keys(prefix: bytes, columns: Sequence[bytes], n: int) -> bytes:
     ValueError
         When a column holds neither one digest nor n.
     """
-    table = np.empty((n, 1 + len(columns), SIZE), np.uint8)
-    table[:, 0] = np.frombuffer(prefix, np.uint8)
-    for position, column in enumerate(columns, 1):
+    for column in columns:
         if len(column) not in (SIZE, n * SIZE):
             raise ValueError(f"a column holds {len(column)} bytes, expected {SIZE} or {n * SIZE}")
-        table[:, position] = np.frombuffer(column, np.uint8).reshape(-1, SIZE)
-    return hash_rows(table.reshape(n, -1))
+    views = [np.frombuffer(part, np.uint8).reshape(-1, SIZE) for part in (prefix, *columns)]
+    return b"".join([hash_rows(_table(views, low, min(n, low + BLOCK))) for low in range(0, n, BLOCK)])
+
+
+def _table(columns: Sequence[Rows], low: int, high: int) -> Rows:
+    """Put the columns of some calls side by side; one row counts for all."""
+    table = np.empty((high - low, len(columns), SIZE), np.uint8)
+    for position, column in enumerate(columns):
+        table[:, position] = column if len(column) == 1 else column[low:high]
+    return table.reshape(high - low, len(columns) * SIZE)
