@@ -122,12 +122,18 @@ class Pipeline:
         known = ("name", "engine", "store", "callbacks", "validate_types")
         for option in changes:
             if option not in known:
-                raise TypeError(f"with_ has no option {option!r}{did_you_mean(option, known)}; it has {joined(known)}")
+                raise TypeError(
+                    f"with_ has no option {option!r}{did_you_mean(option, known)}; it has {joined(known)}"
+                )
         kept = {option: getattr(self, option) for option in known if option != "store"}
         return Pipeline(self.nodes, **{**kept, "store": self._store, **changes})
 
     def run(
-        self, inputs: Mapping[str, Any] | None = None, *, output_name: str | Sequence[str] | None = None, **options: Any
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        output_name: str | Sequence[str] | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
         """Evaluate once.
 
@@ -246,7 +252,9 @@ def _with_options(engine: Engine, options: Mapping[str, Any]) -> Engine:
     known = [field.name for field in fields(Engine) if field.init]
     for option in options:
         if option not in known:
-            raise TypeError(f"there is no option {option!r}{did_you_mean(option, known)}; there are {joined(known)}")
+            raise TypeError(
+                f"there is no option {option!r}{did_you_mean(option, known)}; there are {joined(known)}"
+            )
     return replace(engine, **options) if options else engine
 
 

@@ -199,7 +199,9 @@ class MappedOutput:
                 f"{self.name!r} has elements of different shapes or types, which no zarr array holds; "
                 f"use result[{self.name!r}].tolist()"
             )
-        return open_array(self._space.axes, self._space.shape, self._space.shape + shape, dtype, self._element_bytes)
+        return open_array(
+            self._space.axes, self._space.shape, self._space.shape + shape, dtype, self._element_bytes
+        )
 
     def to_zarr(self, path: str) -> "zarr.Array[Any]":
         """Write a zarr array of its own to `path`, chunked as here, and return it."""
@@ -210,7 +212,9 @@ class MappedOutput:
     def scalar(self) -> Any:
         """Return the one element of an output without axes."""
         if self._located.locators[0] == MISSING:
-            raise GristmillError(f"{self.name!r} has no value, because a call it needs failed; see result.errors")
+            raise GristmillError(
+                f"{self.name!r} has no value, because a call it needs failed; see result.errors"
+            )
         return self._values(np.zeros(1, dtype=np.int64))[0]
 
     def at(self, space: Space, positions: Array) -> list[Any]:
@@ -242,12 +246,16 @@ class MappedOutput:
                 return (), np.dtype(known[kind])
             if kind in ("scalar", "array", "chunk"):
                 return shape, np.dtype(dtype)
-        array = assemble(self._values(np.flatnonzero(self._located.locators != MISSING)), (len(there),), "array")
+        array = assemble(
+            self._values(np.flatnonzero(self._located.locators != MISSING)), (len(there),), "array"
+        )
         return array.shape[1:], array.dtype
 
     def _read_array(self) -> Array:
         packed = self._retry(
-            lambda: self._located.storage.array(self._located.index, self._located.locators, self._located.output)
+            lambda: self._located.storage.array(
+                self._located.index, self._located.locators, self._located.output
+            )
         )
         if packed is not None:
             return np.asarray(packed.reshape(self._space.shape + packed.shape[1:]))
@@ -314,7 +322,12 @@ class MapResult(Mapping[str, Any]):
     """What a map made: output name to value, or to a `MappedOutput` where it is mapped."""
 
     def __init__(
-        self, outputs: Mapping[str, Any], errors: Sequence[ItemError], stats: Stats, run_id: str, views: Mapping[str, str]
+        self,
+        outputs: Mapping[str, Any],
+        errors: Sequence[ItemError],
+        stats: Stats,
+        run_id: str,
+        views: Mapping[str, str],
     ) -> None:
         self._outputs = dict(outputs)
         self.errors = list(errors)
@@ -376,4 +389,3 @@ class _Lazy:
 def lazy(read: Callable[[], Any]) -> _Lazy:
     """Return an output that `MapResult` reads when it is asked for."""
     return _Lazy(read)
-

@@ -56,9 +56,13 @@ class Store:
     ) -> None:
         if durability not in ("process", "power"):
             raise StoreError(f"durability is {durability!r}; use 'process' or 'power'")
-        place = os.fspath(location) if location is not None else os.environ.get(ENVIRONMENT) or DEFAULT_LOCATION
+        place = (
+            os.fspath(location) if location is not None else os.environ.get(ENVIRONMENT) or DEFAULT_LOCATION
+        )
         if "://" in place:
-            raise StoreError(f"the store's location is {place!r}; only paths of this machine's file systems work")
+            raise StoreError(
+                f"the store's location is {place!r}; only paths of this machine's file systems work"
+            )
         path = str(Path(place).expanduser().absolute())
         self._spec = StoreSpec(path, durability == "power", readonly, trust)
         self._storage: LocalStorage | None = None

@@ -83,12 +83,12 @@ def lines(summary: list[Summary]) -> int:
     return sum(found.lines for found in summary)
 
 
-def identifiers(summary: list[Summary], top: int = 20) -> list[tuple[str, int]]:
+def identifiers(summary: list[Summary], top_names: int = 20) -> list[tuple[str, int]]:
     """Return the most frequent identifiers, each with its count; alphabetically where counts are equal."""
     counts: Counter[str] = Counter()
     for found in summary:
         counts.update(found.identifiers)
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top_names]
 
 
 def total_bigrams(bigrams: list[Matrix]) -> NDArray[np.uint64]:
@@ -100,7 +100,7 @@ def total_bigrams(bigrams: list[Matrix]) -> NDArray[np.uint64]:
 
 
 def similar(
-    bigrams: list[Matrix], module: list[str], top: int = 10, at_least: int = 1000
+    bigrams: list[Matrix], module: list[str], top_pairs: int = 10, at_least: int = 1000
 ) -> list[tuple[float, str, str]]:
     """Return the most similar pairs of modules from different packages, each with its similarity.
 
@@ -115,7 +115,7 @@ def similar(
     cosines[packages[:, None] == packages] = -1.0
     first, second = np.triu_indices(len(large), 1)
     found = cosines[first, second]
-    best = [k for k in np.argsort(-found, kind="stable")[:top].tolist() if found[k] >= 0]
+    best = [k for k in np.argsort(-found, kind="stable")[:top_pairs].tolist() if found[k] >= 0]
     return [(float(found[k]), module[large[first[k]]], module[large[second[k]]]) for k in best]
 
 

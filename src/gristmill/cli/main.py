@@ -64,6 +64,9 @@ def demo(
     The first run computes, the second finds everything in the store. Stop a run however you like: the next one
     computes only what is left.
     """
+    import time
+
+    started = time.perf_counter()
     from gristmill.cli.demo import Demo
 
-    raise typer.Exit(Demo(source=source, store=store, workers=workers, kill_after=kill_after).main(as_json=json))
+    raise typer.Exit(Demo(started, source, store, workers, kill_after).main(as_json=json))

@@ -3,7 +3,6 @@
 A mutable result is digested and stored at once: the function that returned it may go on writing to it.
 """
 
-import asyncio
 import contextlib
 import inspect
 import itertools
@@ -11,7 +10,7 @@ import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +20,9 @@ from gristmill.graph.node import Node
 from gristmill.identity.digest import digest, digest_array, digest_block
 from gristmill.storage.elements import PACK_LIMIT, SCALARS, ChunkRef, Pickled
 from gristmill.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    import asyncio
 
 Array = np.ndarray[Any, Any]
 _SIZED = frozenset({str, bytes})
@@ -76,7 +78,13 @@ class Caller:
     """
 
     def __init__(
-        self, node: Node, parameters: Sequence[str], storage: LocalStorage, *, interruptible: bool, feeds: bool
+        self,
+        node: Node,
+        parameters: Sequence[str],
+        storage: LocalStorage,
+        *,
+        interruptible: bool,
+        feeds: bool,
     ) -> None:
         self._node = node
         self._storage = storage
@@ -104,7 +112,7 @@ class Caller:
                     if not single or type(result) not in scalars:
                         result = keep(result)
                     append(result)
-            except BaseException as error:  # noqa: BLE001 - whatever a user's function raises is its item's failure
+            except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and self._interruptible:
                     raise
                 failures[len(results)] = error
@@ -117,7 +125,9 @@ class Caller:
             self._runner.close()
             self._runner = None
 
-    def _arguments(self, columns: Sequence[Sequence[Any]], count: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def _arguments(
+        self, columns: Sequence[Sequence[Any]], count: int
+    ) -> Iterator[tuple[Any, dict[str, Any]]]:
         positional = [columns[k] for k in self._positional]
         rows: Iterator[Any] = zip(*positional, strict=True) if positional else itertools.repeat((), count)
         if not self._keywords:
@@ -144,6 +154,8 @@ class Caller:
         return call
 
     def _await(self, awaitable: Any) -> Any:
+        import asyncio
+
         if self._runner is None:
             self._runner = asyncio.Runner()
         return self._runner.run(awaitable)
@@ -250,4 +262,3 @@ def _survivor(error: BaseException) -> BaseException:
     replacement = GristmillError(f"{type(error).__qualname__}: {error}")
     replacement.add_note(f"the original {type(error).__qualname__} cannot be pickled")
     return replacement
-

@@ -1,7 +1,7 @@
 """The engine: which executor runs what, and how wide."""
 
 import contextlib
-import secrets
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -73,7 +73,7 @@ class Engine:
         on_landed
             See `Loop`.
         """
-        run_id = secrets.token_hex(6)
+        run_id = os.urandom(6).hex()
         with self._transports(plan, storage, level) as pool:
             loop = Loop(
                 plan,

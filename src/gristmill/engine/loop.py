@@ -165,7 +165,9 @@ class Loop:
             self._dispatch()
         if self._flights:
             waiting = any(active.waiting for active in self._active.values())
-            done, _ = wait(self._flights, timeout=_POLL_SECONDS if waiting else None, return_when=FIRST_COMPLETED)
+            done, _ = wait(
+                self._flights, timeout=_POLL_SECONDS if waiting else None, return_when=FIRST_COMPLETED
+            )
             for future in done:
                 self._land(future)
         elif self.outcome.failed is not None:
@@ -324,7 +326,10 @@ class Loop:
         self.outcome.bytes_written += report.bytes_written
         again = active.run.record(flight.positions, report)
         if report.failures and self._stop_at_failure:
-            self.outcome.failed = (active.run.stage, min(report.failures, key=lambda one: (one.position, one.step)))
+            self.outcome.failed = (
+                active.run.stage,
+                min(report.failures, key=lambda one: (one.position, one.step)),
+            )
         for lost in report.lost:
             self._recompute(active, lost.source, lost.position)
         if len(again):

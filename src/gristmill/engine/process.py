@@ -86,7 +86,9 @@ class _WorkerProcess:
         storage = self._stores.get(spec)
         if storage is None:
             storage = self._stores[spec] = LocalStorage(spec)
-        worker = StageWorker(_open_job(path, storage), storage, storage.inner_claims, self.stop, portable=True)
+        worker = StageWorker(
+            _open_job(path, storage), storage, storage.inner_claims, self.stop, portable=True
+        )
         self._jobs[path] = worker
         while len(self._jobs) > _JOBS:
             self._jobs.popitem(last=False)[1].close()

@@ -192,7 +192,9 @@ def _fixed_width(elements: Sequence[Any] | Array) -> bool:
     if len(kinds) != 1:
         return False
     kind = kinds.pop()
-    return kind in (int, float, bool, complex) or (issubclass(kind, np.generic) and kind.__module__ == "numpy")
+    return kind in (int, float, bool, complex) or (
+        issubclass(kind, np.generic) and kind.__module__ == "numpy"
+    )
 
 
 def _write_pickles(name: str, elements: Sequence[Any] | Array, path: str) -> None:
@@ -207,4 +209,3 @@ def _write_pickles(name: str, elements: Sequence[Any] | Array, path: str) -> Non
                 )
             lengths[position + 1] = file.write(pickle.dumps(form, protocol=5))
     np.cumsum(lengths).tofile(f"{path}.bounds")
-

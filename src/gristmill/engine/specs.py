@@ -35,7 +35,9 @@ class ExecutorSpec:
             raise InputError(f"{what} is {text!r}; use one of {', '.join(map(repr, KINDS))}")
         kind, colon, width = text.partition(":")
         if kind not in KINDS:
-            raise InputError(f"{what} is {text!r}{did_you_mean(kind, KINDS)}; use one of {', '.join(map(repr, KINDS))}")
+            raise InputError(
+                f"{what} is {text!r}{did_you_mean(kind, KINDS)}; use one of {', '.join(map(repr, KINDS))}"
+            )
         if colon and not (width.isdecimal() and int(width) > 0):
             raise InputError(f"{what} is {text!r}; a width is a positive number, like 'parallel:4'")
         return cls(kind, int(width) if colon else None)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from gristmill.engine.block import slice_digests
 from gristmill.engine.deliver import assemble, deliver
 from gristmill.engine.job import Job, Task
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
-from gristmill.engine.worker import slice_digests
-from gristmill.identity.keys import SIZE, call_keys
+from gristmill.identity.keys import call_keys
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Constant, Element, Stage, Step
 from gristmill.storage.index import MISSING
@@ -56,7 +56,12 @@ class StageRun:
     """
 
     def __init__(
-        self, plan: Plan, stage: Stage, sources: Mapping[str, Source], storage: LocalStorage, dead: Mapping[str, Array]
+        self,
+        plan: Plan,
+        stage: Stage,
+        sources: Mapping[str, Source],
+        storage: LocalStorage,
+        dead: Mapping[str, Array],
     ) -> None:
         self.plan = plan
         self.stage = stage

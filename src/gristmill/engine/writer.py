@@ -7,7 +7,7 @@ finished in the last moment.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gristmill.errors import StoreError
@@ -64,13 +64,14 @@ class Writer:
     ----------
     storage
         Where they go.
-    on_commit
-        Called with the keys of what has just been committed.
+    release
+        Called with the claimed keys of what has just been committed, in whatever thread did it.
     """
 
-    def __init__(self, storage: LocalStorage, on_commit: Callable[[Sequence[CallBlock]], None] | None = None) -> None:
+    def __init__(self, storage: LocalStorage, release: Callable[[bytes], None]) -> None:
         self._storage = storage
-        self._on_commit = on_commit
+        self._release = release
+        self._claimed: list[bytes] = []
         self._pending: dict[bytes, _Pending] = {}
         self._bytes = 0
         self._oldest: float | None = None
@@ -80,10 +81,22 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def add(self, block: CallBlock, size: int) -> None:
-        """Take in calls that have just finished; `size` estimates their packed bytes."""
+    def add(self, block: CallBlock, size: int, claimed: bytes = b"") -> None:
+        """Take in calls that have just finished.
+
+        Parameters
+        ----------
+        block
+            The calls.
+        size
+            An estimate of their packed bytes.
+        claimed
+            Keys that are claimed until they are committed.
+        """
         with self._wake:
             self._pending.setdefault(block.group, _Pending()).add(block)
+            if claimed:
+                self._claimed.append(claimed)
             self._bytes += size
             if self._oldest is None:
                 self._oldest = time.monotonic()
@@ -115,6 +128,7 @@ class Writer:
 
     def _commit(self) -> None:
         pending, self._pending = self._pending, {}
+        claimed, self._claimed = self._claimed, []
         self._oldest, self._bytes = None, 0
         if not pending:
             return
@@ -124,8 +138,7 @@ class Writer:
         except StoreError as error:
             self._fault = self._fault or error
         finally:
-            if self._on_commit is not None:
-                self._on_commit(blocks)
+            self._release(b"".join(claimed))
 
     def _start_thread(self) -> None:
         if self._thread is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from xxhash import xxh3_128_digest
 
 from gristmill.identity import tags
@@ -64,6 +65,8 @@ def _step(parent: object, child: object) -> str:
         return next((f"[{key!r}]" for key, value in parent.items() if value is child), "")
     if isinstance(parent, list | tuple):
         return next((f"[{i}]" for i, item in enumerate(parent) if item is child), "")
+    if isinstance(parent, np.ndarray):
+        return next((f"[{i}]" for i, item in enumerate(parent.ravel().tolist()) if item is child), "")
     return next((f".{name}" for name, value in _attributes(parent) if value is child), "")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from xxhash import xxh3_128_digest
 
@@ -50,6 +50,12 @@ class CodeReport:
     """What the code may depend on and the fingerprint does not."""
 
 
+class _Options(NamedTuple):
+    ignored: frozenset[str]
+    versions: Policy
+    defaults: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     report: CodeReport
@@ -72,6 +78,7 @@ def fingerprint(
     version: str | None = None,
     ignore_globals: Collection[str] = (),
     versions: Policy = "major",
+    defaults: bool = False,
     explain: Literal[False] = False,
 ) -> Digest: ...
 
@@ -83,6 +90,7 @@ def fingerprint(
     version: str | None = None,
     ignore_globals: Collection[str] = (),
     versions: Policy = "major",
+    defaults: bool = False,
     explain: Literal[True],
 ) -> CodeReport: ...
 
@@ -93,6 +101,7 @@ def fingerprint(
     version: str | None = None,
     ignore_globals: Collection[str] = (),
     versions: Policy = "major",
+    defaults: bool = False,
     explain: bool = False,
 ) -> Digest | CodeReport:
     """Return the identity of a function's behaviour: its live code and everything of the user's that it uses.
@@ -100,13 +109,16 @@ def fingerprint(
     Parameters
     ----------
     function
-        Anything that can be called. The defaults of its own parameters do not count: they are arguments.
+        Anything that can be called.
     version
         Stands for the code, together with module and qualified name.
     ignore_globals
         Names of globals, closure variables or ``Class.attribute`` that do not count.
     versions
         How much of the version of an installed distribution counts.
+    defaults
+        Count the defaults of the function's own parameters, as for a function that is a value. For a node's
+        function they do not count: they are arguments.
     explain
         Return a `CodeReport` instead of the digest alone.
 
@@ -130,7 +142,7 @@ def fingerprint(
     if version is not None:
         report = _by_version(function, version)
     else:
-        report = _remembered(function, frozenset(ignore_globals), versions)
+        report = _remembered(function, _Options(frozenset(ignore_globals), versions, defaults))
     return report if explain else report.digest
 
 
@@ -141,12 +153,12 @@ def _by_version(function: Callable[..., object], version: str) -> CodeReport:
     return CodeReport(digest, (Part("version", name, version, digest),), ())
 
 
-def _remembered(function: Callable[..., object], ignored: frozenset[str], policy: Policy) -> CodeReport:
-    key = (id(function), ignored, policy)
+def _remembered(function: Callable[..., object], options: _Options) -> CodeReport:
+    key = (id(function), options)
     entry = _memo.get(key)
     if entry is not None and entry[0]() is function and entry[1].reads.hold():
         return entry[1].report
-    found = _find(function, ignored, policy)
+    found = _find(function, options)
 
     def forget(reference: weakref.ref[Any]) -> None:
         if key in _memo and _memo[key][0] is reference:
@@ -156,14 +168,15 @@ def _remembered(function: Callable[..., object], ignored: frozenset[str], policy
     with suppress(TypeError):
         _memo[key] = (weakref.ref(function, forget), found)
     if len(_memo) > _MEMO_SIZE:
-        _memo.pop(next(iter(_memo)), None)
+        with suppress(RuntimeError):  # another thread was here; it has made room, too
+            _memo.pop(next(iter(_memo)), None)
     return found.report
 
 
-def _find(function: Callable[..., object], ignored: frozenset[str], policy: Policy) -> _Found:
-    walk = Walk(_home(function), policy, ignored, _describe)
+def _find(function: Callable[..., object], options: _Options) -> _Found:
+    walk = Walk(_home(function), options.versions, options.ignored, describe)
     root = Vertex("function", getattr(function, "__qualname__", type(function).__qualname__), "", function)
-    digests = walk.run(root)
+    digests = walk.run(root, describe if options.defaults else describe_root)
     head = text(SCHEME) + text("fingerprint") + text(python_version())
     report = CodeReport(
         Digest(xxh3_128_digest(head + digests[0])),
@@ -171,13 +184,6 @@ def _find(function: Callable[..., object], ignored: frozenset[str], policy: Poli
         tuple(sorted(walk.unfollowed)),
     )
     return _Found(report, walk.reads)
-
-
-def _describe(walk: Walk, vertex: Vertex) -> None:
-    if vertex is walk.vertices[0]:
-        describe_root(walk, vertex)
-    else:
-        describe(walk, vertex)
 
 
 def _home(function: object) -> str | None:

@@ -50,7 +50,7 @@ class ProgressCallback(Callback):
         """Complete the stage's bar."""
         self._update(event)
 
-    def on_run_end(self, event: RunEvent) -> None:  # noqa: ARG002 - the callback's signature
+    def on_run_end(self, event: RunEvent) -> None:
         """Leave the last picture standing."""
         if self._progress is not None:
             self._progress.stop()

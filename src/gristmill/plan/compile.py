@@ -82,7 +82,11 @@ def compile_plan(
     """
     graph.check_inputs(inputs, outputs)
     pruned = graph.prune(outputs, supplied=inputs)
-    wanted = tuple(outputs) if outputs is not None else tuple(name for name in graph.leaves if name in pruned.outputs)
+    wanted = (
+        tuple(outputs)
+        if outputs is not None
+        else tuple(name for name in graph.leaves if name in pruned.outputs)
+    )
     given = {name: inputs.get(name, pruned.defaults.get(name)) for name in pruned.inputs}
     compiler = _Compiler(pruned, inputs)
     arguments = {node: compiler.arguments(node) for node in pruned.nodes}
@@ -106,7 +110,9 @@ class _Compiler:
         self.whole: dict[tuple[str, int], WholeInput] = {}
 
     def arguments(self, node: Node) -> tuple[Argument, ...]:
-        found = [Constant(node.own_name(name), self._constant(name, value)) for name, value in node.bound.items()]
+        found = [
+            Constant(node.own_name(name), self._constant(name, value)) for name, value in node.bound.items()
+        ]
         found += [self._argument(node, name) for name in node.parameters]
         return tuple(sorted(found, key=lambda argument: argument.parameter))
 
@@ -207,7 +213,12 @@ def _stages(
         draft.after |= {made[name] for name in _sources(arguments[node], made)} - {number}
         made.update(dict.fromkeys(node.output_names, number))
     return tuple(
-        Stage(number, draft.axes, tuple(_step(node, arguments[node]) for node in draft.nodes), frozenset(draft.after))
+        Stage(
+            number,
+            draft.axes,
+            tuple(_step(node, arguments[node]) for node in draft.nodes),
+            frozenset(draft.after),
+        )
         for number, draft in enumerate(drafts)
     )
 

@@ -54,7 +54,9 @@ class Space:
         coordinates = dict(zip(self.axes, np.unravel_index(positions, self.shape), strict=True))
         extents = dict(zip(self.axes, self.shape, strict=True))
         shape = tuple(extents[axis] for axis in axes)
-        return np.asarray(np.ravel_multi_index(tuple(coordinates[axis] for axis in axes), shape), dtype=np.int64)
+        return np.asarray(
+            np.ravel_multi_index(tuple(coordinates[axis] for axis in axes), shape), dtype=np.int64
+        )
 
     def slices(self, positions: Array, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Array:
         """Return, for each of `positions`, the positions of all elements that its slice of an array takes.

@@ -16,7 +16,7 @@ from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage.elements import ChunkRef
-from gristmill.storage.ledger import sync_directory
+from gristmill.storage.medium import sync_directory
 
 Array = np.ndarray[Any, Any]
 

@@ -71,7 +71,9 @@ class Claims:
             owners = self._table[slots]
             taken = (owners != 0) & (owners != self._owner)
             if taken.any():
-                taken &= np.isin(owners, [owner for owner in np.unique(owners[taken]) if self._is_alive(int(owner))])
+                taken &= np.isin(
+                    owners, [owner for owner in np.unique(owners[taken]) if self._is_alive(int(owner))]
+                )
             granted = ~taken
             mine = slots[granted]
             self._table[mine] = self._owner
@@ -87,6 +89,14 @@ class Claims:
             self._count(slots, -1)
             free = slots[(self._held[slots] == 0) & (self._table[slots] == self._owner)]
             self._table[free] = 0
+
+    def drop_all(self) -> None:
+        """Give back whatever this owner holds, after something went wrong."""
+        if not self._owner:
+            return
+        with self._locked():
+            self._table[self._table == self._owner] = 0
+            self._held[:] = 0
 
     def _count(self, slots: Array, change: int) -> None:
         """Add `change` to the number of own claims on each slot, where a slot may occur more than once."""
@@ -143,7 +153,10 @@ class Claims:
         self._owner_file = os.open(self._path(self._owner), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._owner_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._stop = threading.Event()
-        beat = (os.dup(self._owner_file), self._stop)  # its own descriptor: ours may be closed and its number reused
+        beat = (
+            os.dup(self._owner_file),
+            self._stop,
+        )  # its own descriptor: ours may be closed and its number reused
         threading.Thread(target=_beat, args=beat, name="gristmill-claims", daemon=True).start()
 
     def _is_alive(self, owner: int) -> bool:

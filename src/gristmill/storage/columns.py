@@ -111,7 +111,7 @@ def _pack_pickled(items: Sequence[Pickled]) -> Packed:
 
 def _pack_numpy_scalars(items: Sequence[Any]) -> Packed | None:
     dtypes = {item.dtype for item in items}
-    if len(dtypes) > 1:
+    if len(dtypes) > 1 or next(iter(dtypes)).kind in "SU":  # a buffer of strings loses trailing NULs
         return None
     dtype = dtypes.pop()
     return Packed({"kind": "scalar", "dtype": dtype.str}, np.array(items, dtype=dtype).tobytes())
@@ -179,7 +179,9 @@ def _unpack_scalars(packed: Packed, count: int) -> list[Any]:
 def _unpack_arrays(packed: Packed, count: int) -> list[Array]:
     array = as_array(packed, count)
     assert array is not None
-    return [element.copy() for element in array] if array.ndim > 1 else [np.array(element) for element in array]
+    return (
+        [element.copy() for element in array] if array.ndim > 1 else [np.array(element) for element in array]
+    )
 
 
 def _unpack_chunks(packed: Packed, count: int) -> list[ChunkRef]:
@@ -223,6 +225,10 @@ def _encode_item(item: Any) -> bytes:
             return b"C" + checksum + _layout(dtype, shape)
         case np.ndarray():
             return b"a" + _layout(item.dtype.str, item.shape) + item.tobytes()
+        case np.str_():
+            return b"S" + item.encode("utf-8", "surrogatepass")
+        case np.bytes_():
+            return b"Y" + bytes(item)
         case np.generic():
             return b"g" + _layout(item.dtype.str, ()) + item.tobytes()
         case None:
@@ -277,6 +283,8 @@ _DECODERS: dict[bytes, Callable[[bytes], Any]] = {
     b"c": lambda data: complex(*struct.unpack("<dd", data)),
     b"s": lambda data: data.decode("utf-8", "surrogatepass"),
     b"y": bytes,
+    b"S": lambda data: np.str_(data.decode("utf-8", "surrogatepass")),
+    b"Y": np.bytes_,
 }
 
 

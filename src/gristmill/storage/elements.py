@@ -78,7 +78,9 @@ def to_packed(value: object) -> object | None:
         return value if kind not in _SIZED_SCALARS or _scalar_size(value) <= PACK_LIMIT else None
     if isinstance(value, np.ndarray):
         return value.copy(order="C") if is_plain_array(value) and value.nbytes <= PACK_LIMIT else None
-    if isinstance(value, np.generic) and kind.__module__ == "numpy":  # not strings: a buffer loses trailing NULs
+    if kind is np.str_ or kind is np.bytes_:
+        return value if len(value) <= PACK_LIMIT else None  # type: ignore[arg-type]
+    if isinstance(value, np.generic) and kind.__module__ == "numpy":
         return value if value.dtype.kind in _PACKED_KINDS and value.dtype.char not in "gG" else None
     return None
 
@@ -104,5 +106,7 @@ def pickle_value(value: object) -> bytes:
     try:
         data: bytes = cloudpickle.dumps(value, protocol=5)
     except Exception as error:
-        raise StoreError(f"a {type(value).__qualname__} cannot be stored, since it cannot be pickled: {error}") from error
+        raise StoreError(
+            f"a {type(value).__qualname__} cannot be stored, since it cannot be pickled: {error}"
+        ) from error
     return data

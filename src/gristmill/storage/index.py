@@ -10,13 +10,15 @@ segment; -1 means missing. Locators are meaningful in one process only.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gristmill.errors import IntegrityError
-from gristmill.storage.ledger import Ledger
 from gristmill.storage.segment import KEY_SIZE, Segment, Tombstone, decode_index
+
+if TYPE_CHECKING:
+    from gristmill.storage.ledger import Ledger
 
 Array = np.ndarray[Any, Any]
 MISSING = -1
@@ -37,7 +39,7 @@ class _Level:
 class KeyIndex:
     """Look-up of call keys over the segments of one group."""
 
-    def __init__(self, ledger: Ledger, group: bytes) -> None:
+    def __init__(self, ledger: "Ledger", group: bytes) -> None:
         self._ledger = ledger
         self.group = group
         self._segments: list[Segment] = []

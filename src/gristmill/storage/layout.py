@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import stat
 import weakref
@@ -102,8 +101,10 @@ class Layout:
             raise StoreError(f"cannot make a store at {self.root}: {error}") from error
 
     def _write_marker(self) -> None:
-        text = json.dumps({"gristmill": FORMAT, "checksum": "xxh3_128", "chunk_codecs": _CHUNK_CODECS}, indent=1)
-        temporary = self.scratch / f"{_MARKER}.{secrets.token_hex(8)}"
+        text = json.dumps(
+            {"gristmill": FORMAT, "checksum": "xxh3_128", "chunk_codecs": _CHUNK_CODECS}, indent=1
+        )
+        temporary = self.scratch / f"{_MARKER}.{os.urandom(8).hex()}"
         temporary.write_text(text + "\n")
         with contextlib.suppress(FileExistsError):
             os.link(temporary, self.marker)
@@ -113,7 +114,9 @@ class Layout:
         try:
             found = json.loads(self.marker.read_text())["gristmill"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreVersionError(f"{self.marker} cannot be read ({error}); this is no store of gristmill's") from error
+            raise StoreVersionError(
+                f"{self.marker} cannot be read ({error}); this is no store of gristmill's"
+            ) from error
         if found != FORMAT:
             raise StoreVersionError(
                 f"the store at {self.root} has format {found}; this gristmill reads format {FORMAT}. "
@@ -142,7 +145,7 @@ class Scratch:
         _sweep(parent)
         self._lock = -1
         while self._lock < 0:
-            self.path = parent / secrets.token_hex(8)
+            self.path = parent / os.urandom(8).hex()
             self.path.mkdir(mode=0o700)
             self._lock = _lock_directory(self.path)
         # Also at exit, for whoever does not close; after kill -9 the next process sweeps.

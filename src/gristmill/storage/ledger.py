@@ -15,7 +15,6 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ import diskcache
 
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage.frame import seal, unseal
+from gristmill.storage.medium import sync_directory
+from gristmill.storage.segment import Entry
 
 _BUSY_SECONDS = 20.0
 """How long a statement waits for another process's transaction before it fails."""
@@ -110,15 +111,6 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
         sync_directory(Path(path).parent.parent)
 
 
-def sync_directory(path: Path) -> None:
-    """Make the entries of the directory `path` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
     if mode == diskcache.core.MODE_RAW and isinstance(value, bytes):
         return value
@@ -128,18 +120,6 @@ def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> b
         except OSError as error:
             raise IntegrityError(f"a file of the ledger cannot be read: {error}") from error
     raise IntegrityError("the ledger holds a row in a form that gristmill never writes")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One segment, ready to be appended."""
-
-    group: bytes
-    """The 16-byte call prefix under which segments are numbered."""
-    index: bytes
-    """Keys, digests and locators: what a look-up reads."""
-    values: bytes
-    """The packed values and what `explain` reads; never touched by a look-up."""
 
 
 class Ledger:
@@ -247,7 +227,9 @@ class Ledger:
                     yield cache
             except (diskcache.Timeout, sqlite3.Error, OSError) as error:
                 self.close()  # a commit that failed leaves diskcache inside its transaction
-                raise StoreError(f"cannot write to the store at {self._directory.parent}: {error!r}") from error
+                raise StoreError(
+                    f"cannot write to the store at {self._directory.parent}: {error!r}"
+                ) from error
 
     def _open_cache(self) -> diskcache.Cache:
         self._after_fork()
@@ -255,7 +237,11 @@ class Ledger:
             disk = DurableDisk if self._durable else FramedDisk
             synchronous = 2 if self._durable else 1
             self._cache = diskcache.Cache(
-                str(self._directory), timeout=_BUSY_SECONDS, disk=disk, sqlite_synchronous=synchronous, **_SETTINGS
+                str(self._directory),
+                timeout=_BUSY_SECONDS,
+                disk=disk,
+                sqlite_synchronous=synchronous,
+                **_SETTINGS,
             )
         return self._cache
 
@@ -287,7 +273,8 @@ class Ledger:
         return True
 
     def _after_fork(self) -> None:
-        if self._pid != os.getpid():  # SQLite connections must not be used across a fork, not even to close them
+        if (
+            self._pid != os.getpid()
+        ):  # SQLite connections must not be used across a fork, not even to close them
             self._pid = os.getpid()
             self._cache = self._reader = None
-

@@ -29,7 +29,6 @@ from gristmill.storage.elements import (
 )
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.layout import Layout, Scratch
-from gristmill.storage.ledger import Ledger
 from gristmill.storage.segment import (
     Provenance,
     Segment,
@@ -90,6 +89,8 @@ class LocalStorage:
         self.spec = spec
         self.layout = Layout(Path(spec.location).absolute())
         self.layout.open(readonly=spec.readonly, trust=spec.trust)
+        from gristmill.storage.ledger import Ledger
+
         self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
         self.claims = Claims(self.layout.claims)
         self.inner_claims = Claims(self.layout.claims / "inner")
@@ -176,7 +177,8 @@ class LocalStorage:
             The ledger refuses; nothing was appended.
         """
         encoded = [
-            encode_segment(block.group, block.keys, block.digests, block.columns, block.provenance) for block in blocks
+            encode_segment(block.group, block.keys, block.digests, block.columns, block.provenance)
+            for block in blocks
         ]
         numbers = self._ledger.append([entry for entry, _ in encoded])
         self.bytes_written += sum(len(entry.index) + len(entry.values) for entry, _ in encoded)
@@ -212,7 +214,9 @@ class LocalStorage:
             if segment.codecs[output]["kind"] not in ("int", "float", "bool", "complex", "scalar", "array"):
                 return None
             part = as_array(self._packed(index.group, segment, output), segment.count)
-            if part is None or (parts and (part.dtype != parts[0].dtype or part.shape[1:] != parts[0].shape[1:])):
+            if part is None or (
+                parts and (part.dtype != parts[0].dtype or part.shape[1:] != parts[0].shape[1:])
+            ):
                 return None
             parts.append(part[positions])
         return np.concatenate(parts) if parts else None

@@ -14,7 +14,6 @@ from typing import Any
 
 from gristmill.errors import IntegrityError
 from gristmill.storage.columns import Codec, Packed, pack
-from gristmill.storage.ledger import Entry
 
 FORMAT = 1
 KEY_SIZE = 16
@@ -22,6 +21,18 @@ KEY_SIZE = 16
 
 _HEAD = struct.Struct("<BBII")
 _CALLS, _TOMBSTONE = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One segment, ready to be appended."""
+
+    group: bytes
+    """The 16-byte call prefix under which segments are numbered."""
+    index: bytes
+    """Keys, digests and locators: what a look-up reads."""
+    values: bytes
+    """The packed values and what `explain` reads; never touched by a look-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,9 @@ def decode_index(number: int, body: bytes) -> Segment | Tombstone:
         start = _HEAD.size + length
         header = json.loads(body[_HEAD.size : start])
         if kind == _TOMBSTONE:
-            return Tombstone(number, {int(n): None if p is None else tuple(p) for n, p in header["dead"].items()})
+            return Tombstone(
+                number, {int(n): None if p is None else tuple(p) for n, p in header["dead"].items()}
+            )
         return _decode_calls(number, count, header["codecs"], body, start)
     except (struct.error, ValueError, KeyError, AttributeError) as error:
         raise IntegrityError(f"segment {number} cannot be decoded: {error}") from error
@@ -117,10 +130,16 @@ def _decode_calls(number: int, count: int, codecs: list[Codec], body: bytes, sta
     kept = [codec["kind"] == "chunk" for codec in codecs]
     if len(body) != start + width * (1 + len(codecs) + sum(kept)):
         raise IntegrityError(f"segment {number} has {len(body)} bytes, which its header does not explain")
-    blocks = [body[at : at + width] for at in range(start, len(body), width)] if width else [b""] * (1 + 2 * len(codecs))
+    blocks = (
+        [body[at : at + width] for at in range(start, len(body), width)]
+        if width
+        else [b""] * (1 + 2 * len(codecs))
+    )
     digests = tuple(blocks[1 : 1 + len(codecs)])
     rest = iter(blocks[1 + len(codecs) :])
-    return Segment(number, count, blocks[0], digests, tuple(codecs), tuple(next(rest) if k else b"" for k in kept))
+    return Segment(
+        number, count, blocks[0], digests, tuple(codecs), tuple(next(rest) if k else b"" for k in kept)
+    )
 
 
 def _encode_sections(payloads: Sequence[bytes], provenance: Provenance) -> bytes:

@@ -29,7 +29,12 @@ _DONE_SECONDS = 0.5
 
 
 def array_metadata(
-    axes: Sequence[str], extents: Sequence[int], shape: Sequence[int], dtype: np.dtype[Any], *, whole: bool = False
+    axes: Sequence[str],
+    extents: Sequence[int],
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    *,
+    whole: bool = False,
 ) -> dict[str, Any]:
     """Return the `zarr.json` of an array with one chunk per element.
 
@@ -81,7 +86,9 @@ class View:
         The chunk files to link.
     """
 
-    def __init__(self, directory: Path, axes: tuple[str, ...], extents: tuple[int, ...], chunks: ChunkFiles) -> None:
+    def __init__(
+        self, directory: Path, axes: tuple[str, ...], extents: tuple[int, ...], chunks: ChunkFiles
+    ) -> None:
         self.directory = directory
         self._axes = axes
         self._extents = extents
@@ -135,7 +142,12 @@ class _OutputView:
     """One array of hard links."""
 
     def __init__(
-        self, directory: Path, axes: tuple[str, ...], extents: tuple[int, ...], first: ChunkRef, chunks: ChunkFiles
+        self,
+        directory: Path,
+        axes: tuple[str, ...],
+        extents: tuple[int, ...],
+        first: ChunkRef,
+        chunks: ChunkFiles,
     ) -> None:
         self.directory = directory
         self.regular = True

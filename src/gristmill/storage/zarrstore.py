@@ -55,7 +55,9 @@ class ElementStore(Store):
         index = chunk_index(key)
         if index is None:
             return None
-        position = int(np.ravel_multi_index(index[: len(self._extents)], self._extents)) if self._extents else 0
+        position = (
+            int(np.ravel_multi_index(index[: len(self._extents)], self._extents)) if self._extents else 0
+        )
         return (await asyncio.to_thread(self._element, position)).tobytes()
 
     async def get_partial_values(
@@ -124,7 +126,11 @@ def open_array(
 def copy_array(source: "zarr.Array[Any]", path: str) -> "zarr.Array[Any]":
     """Write a copy of `source` to `path`, chunk by chunk."""
     made = zarr.create_array(
-        path, shape=source.shape, chunks=source.chunks, dtype=source.dtype, dimension_names=source.metadata.dimension_names
+        path,
+        shape=source.shape,
+        chunks=source.chunks,
+        dtype=source.dtype,
+        dimension_names=source.metadata.dimension_names,
     )
     for index in np.ndindex(source.cdata_shape):
         where = tuple(slice(k * c, (k + 1) * c) for k, c in zip(index, source.chunks, strict=True))

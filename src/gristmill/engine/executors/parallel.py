@@ -31,13 +31,7 @@ Array = np.ndarray[Any, Any]
 IDLE_SECONDS = 300.0
 """How long a worker without work stays."""
 
-_ONE_THREAD = {
-    name: "1"
-    for name in (
-        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
-        *("VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS", "ZARR_THREADING__MAX_WORKERS"),
-    )
-}
+_ONE_THREAD = dict.fromkeys((*("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), *("VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS", "ZARR_THREADING__MAX_WORKERS")), "1")
 """`max_workers` processes with as many threads each would fight for the same cores."""
 
 
@@ -46,7 +40,11 @@ class _Slot:
 
     def __init__(self) -> None:
         self.executor = ProcessPoolExecutor(
-            max_workers=1, timeout=IDLE_SECONDS, initializer=initialize, initargs=(os.getpid(),), env=_ONE_THREAD
+            max_workers=1,
+            timeout=IDLE_SECONDS,
+            initializer=initialize,
+            initargs=(os.getpid(),),
+            env=_ONE_THREAD,
         )
 
     def kill(self) -> None:
@@ -128,7 +126,14 @@ class ParallelTransport:
         return slot
 
     def _send(
-        self, slot: _Slot, answer: "Future[BatchReport]", stage: StageRun, path: str, positions: Array, *, fresh: bool
+        self,
+        slot: _Slot,
+        answer: "Future[BatchReport]",
+        stage: StageRun,
+        path: str,
+        positions: Array,
+        *,
+        fresh: bool,
     ) -> None:
         message = pickle.dumps(BatchMessage.of(self._storage.spec, path, positions, fresh=fresh), protocol=5)
         self.bytes_piped += len(message)

@@ -29,7 +29,9 @@ class SequentialTransport:
     def submit(self, stage: StageRun, positions: Array, *, fresh: bool) -> "Future[BatchReport]":
         worker = self._workers.get(stage.stage.number)
         if worker is None:
-            worker = StageWorker(stage.job, self._storage, self._storage.inner_claims, threading.Event(), portable=False)
+            worker = StageWorker(
+                stage.job, self._storage, self._storage.inner_claims, threading.Event(), portable=False
+            )
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
         try:
@@ -38,7 +40,7 @@ class SequentialTransport:
             future.set_exception(error)
         return future
 
-    def close(self, *, kill: bool) -> None:  # noqa: ARG002 - nothing runs between two submits
+    def close(self, *, kill: bool) -> None:
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()

@@ -89,53 +89,60 @@ def describe(walk: Walk, vertex: Vertex) -> None:
     if kind in _IMMUTABLE:
         vertex.note(constant(thing))
         return
-    describer = _DESCRIBERS.get(kind) or _inherited(thing)
+    describer = _DESCRIBERS.get(kind) or _inherited(walk, thing)
     describer(walk, vertex, thing)
 
 
-def _inherited(thing: object) -> Describer:
-    if isinstance(thing, type):
-        return _class
-    if isinstance(thing, ModuleType):
-        return _module
-    if isinstance(thing, functools.partial):
-        return _partial
-    if _is_state(thing):
+def _inherited(walk: Walk, thing: object) -> Describer:
+    kind = type(thing)  # never isinstance: a proxy may claim any class, and look for what it stands for
+    for base, describer in _BASES.items():
+        if issubclass(kind, base):
+            return describer
+    if _is_state(kind):
         return _state
-    return _value
+    return _named if _library_name(walk, thing) else _value
 
 
 def describe_root(walk: Walk, vertex: Vertex) -> None:
-    """Describe the function that a fingerprint is asked for: the defaults of its parameters are arguments."""
+    """Describe a node's function: the defaults of its parameters are arguments."""
     thing = vertex.thing
     if isinstance(thing, FunctionType) and walk.is_own(module_of(thing)):
         describe_function(walk, vertex, thing, defaults=False)
-    elif isinstance(thing, MethodType) and isinstance(thing.__func__, FunctionType):
-        _bound(walk, vertex, thing, "root")
+    elif isinstance(thing, MethodType):
+        _bound(walk, vertex, thing, root=True)
     elif isinstance(thing, functools.partial):
-        _partial(walk, vertex, thing, "root")
+        _partial(walk, vertex, thing, root=True)
     else:
         describe(walk, vertex)
 
 
 def _function(walk: Walk, vertex: Vertex, thing: FunctionType) -> None:
-    module = module_of(thing)
-    if walk.is_own(module):
+    if walk.is_own(module_of(thing)):
         describe_function(walk, vertex, thing)
-    elif _is_findable(walk, thing):
-        walk.library(vertex, thing.__module__, thing.__qualname__)
+    elif _library_name(walk, thing):
+        _named(walk, vertex, thing)
     else:
         _product(walk, vertex, thing)
 
 
-def _is_findable(walk: Walk, thing: FunctionType) -> bool:
-    """Whether a library's function is what its name says, and not one that it made for the user."""
-    if walk.is_own(thing.__module__):
-        return False
-    found: Any = sys.modules.get(thing.__module__)
-    for part in thing.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is thing
+def _library_name(walk: Walk, thing: Any) -> tuple[str, str] | None:
+    """Module and name under which a library keeps a function: not one that it made for the user."""
+    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
+    module = getattr(thing, "__module__", None)
+    # Universal functions do not say where they are from.
+    modules = ("numpy", "scipy.special") if type(thing).__name__ == "ufunc" else (module,)
+    for module in modules:
+        if isinstance(module, str) and isinstance(name, str) and not walk.is_own(module):
+            found: Any = sys.modules.get(module)
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is thing:
+                return module, name
+    return None
+
+
+def _named(walk: Walk, vertex: Vertex, thing: Any) -> None:
+    walk.library(vertex, *(_library_name(walk, thing) or ("", "")))
 
 
 def _product(walk: Walk, vertex: Vertex, thing: FunctionType) -> None:
@@ -163,7 +170,7 @@ def _class(walk: Walk, vertex: Vertex, thing: type) -> None:
     if walk.is_own(thing.__module__):
         describe_class(walk, vertex, thing)
     else:
-        walk.library(vertex, thing.__module__, thing.__qualname__)
+        walk.library(vertex, str(thing.__module__), thing.__qualname__)
 
 
 def _module(_: Walk, vertex: Vertex, thing: ModuleType) -> None:
@@ -171,23 +178,23 @@ def _module(_: Walk, vertex: Vertex, thing: ModuleType) -> None:
     vertex.note(thing.__name__)
 
 
-def _bound(walk: Walk, vertex: Vertex, thing: MethodType, role: str = "helper") -> None:
+def _bound(walk: Walk, vertex: Vertex, thing: MethodType, *, root: bool = False) -> None:
     vertex.kind = "method"
-    _callee(walk, vertex, thing.__func__, role)
+    _callee(walk, vertex, thing.__func__, root=root)
     walk.edge(vertex, "self", thing.__self__, f"self of {vertex.name}")
 
 
-def _callee(walk: Walk, vertex: Vertex, function: Any, role: str) -> None:
+def _callee(walk: Walk, vertex: Vertex, function: Any, *, root: bool) -> None:
     """Depend on the function below a method or partial."""
-    if role == "root" and isinstance(function, FunctionType) and walk.is_own(module_of(function)):
+    if root and isinstance(function, FunctionType) and walk.is_own(module_of(function)):
         describe_function(walk, vertex, function, defaults=False)
     else:
         walk.edge(vertex, "function", function)
 
 
-def _partial(walk: Walk, vertex: Vertex, thing: functools.partial[Any], role: str = "helper") -> None:
+def _partial(walk: Walk, vertex: Vertex, thing: functools.partial[Any], *, root: bool = False) -> None:
     vertex.kind = "partial"
-    _callee(walk, vertex, thing.func, role)
+    _callee(walk, vertex, thing.func, root=root)
     for i, value in enumerate(thing.args):
         walk.edge(vertex, f"argument {i}", value, f"argument {i} of {vertex.name}")
     for name, value in sorted(thing.keywords.items()):
@@ -229,11 +236,11 @@ def _compiled(walk: Walk, vertex: Vertex, thing: Any) -> None:
         walk.unfollowed.add(f"{module}.{thing.__name__} is compiled: changes to it are not seen")
 
 
-def _is_state(thing: object) -> bool:
+def _is_state(kind: type) -> bool:
     return any(
         base.__module__.partition(".")[0] in _STATE
         or (base.__module__ == "_io" and base.__name__ in _STREAMS)
-        for base in type(thing).__mro__
+        for base in kind.__mro__
     )
 
 
@@ -273,6 +280,8 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
         _in_pieces(walk, vertex, thing)
         return
     vertex.note(found)
+    if type(thing).__name__ == "ufunc":
+        walk.unfollowed.add(f"`{vertex.name}` is a ufunc made from a function that cannot be seen")
     if not inside:
         return
     vertex.edges += [walk.place(part, vertex.name, vertex.location) for part in inside]
@@ -322,3 +331,5 @@ _DESCRIBERS: dict[type, Describer] = {
     functools.singledispatchmethod: _dispatched,
     **dict.fromkeys(_COMPILED, _compiled),
 }
+
+_BASES: dict[type, Describer] = {type: _class, ModuleType: _module, functools.partial: _partial}

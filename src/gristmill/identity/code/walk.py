@@ -70,11 +70,13 @@ class Walk:
     """Version and counted version of each distribution met, by name."""
     _known: dict[object, int] = field(default_factory=dict)
 
-    def run(self, root: Vertex) -> list[bytes]:
-        """Walk from `root`; the first digest is its."""
+    def run(self, root: Vertex, describe_root: Callable[[Walk, Vertex], None]) -> list[bytes]:
+        """Walk from `root`, which is described in its own way; the first digest is its."""
         self.vertices.append(root)
-        for vertex in self.vertices:  # grows meanwhile
-            self.describe(self, vertex)
+        describe_root(self, root)
+        for i, vertex in enumerate(self.vertices):  # grows meanwhile
+            if i:
+                self.describe(self, vertex)
         edges = [vertex.edges for vertex in self.vertices]
         return digests(edges, lambda i, targets: self.vertices[i].digest(targets))
 
@@ -92,9 +94,9 @@ class Walk:
             self.vertices.append(Vertex("value", name, location, thing))
         return number
 
-    def is_own(self, module: str | None) -> bool:
-        """Whether a module is the user's."""
-        return origin(module, self.home) is Origin.OWN
+    def is_own(self, module: object) -> bool:
+        """Whether a module is the user's, by what should be its name."""
+        return isinstance(module, str) and origin(module, self.home) is Origin.OWN
 
     def library(self, vertex: Vertex, module: str, name: str) -> None:
         """Describe something by its name and the version of what it is installed with."""

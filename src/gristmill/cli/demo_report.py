@@ -1,0 +1,109 @@
+"""What the demo found, as tables for people or as JSON for programs."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from rich import box
+from rich.columns import Columns
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from gristmill.cli.words import counted, program, short_path
+from gristmill.result import MapResult, Stats
+
+_ROWS = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is said at the end."""
+
+    modules: int
+    lines: int
+    stats: Stats
+    seconds: float
+    """From the command's start."""
+    store: Path
+    matrices: str | None
+    """Path of the zarr array of all byte-pair matrices."""
+    identifiers: list[tuple[str, int]]
+    similar: list[tuple[float, str, str]]
+    problems: dict[str, str]
+    """Modules that could not be parsed, and why."""
+    errors: list[str]
+    """Calls that failed."""
+
+    @classmethod
+    def of(cls, result: MapResult, modules: list[str], store: Path, seconds: float) -> Self:
+        """Read a finished map."""
+        return cls(
+            modules=len(modules),
+            lines=result["lines"],
+            stats=result.stats,
+            seconds=seconds,
+            store=store,
+            matrices=result.views.get("bigrams"),
+            identifiers=result["identifiers"],
+            similar=result["similar"],
+            problems=result["problems"],
+            errors=[repr(error) for error in result.errors],
+        )
+
+    def print_json(self) -> None:
+        """Print one JSON object."""
+        content: dict[str, Any] = {**asdict(self), "store": str(self.store)}
+        sys.stdout.write(json.dumps(content, indent=1) + "\n")
+
+    def show(self, console: Console) -> None:
+        """Print tables."""
+        console.print()
+        console.print(self._account())
+        console.print()
+        console.print(Columns([self._identifiers(), self._pairs()], padding=(0, 4)))
+        for name, problem in list(self.problems.items())[:_ROWS]:
+            console.print(f"{name} is not valid Python: {problem}", style="yellow")
+        for error in self.errors[:_ROWS]:
+            console.print(error, style="red")
+        if self.matrices is not None:
+            console.print("The matrices of all modules are one zarr array on disk; open it with")
+            console.print(f"  {self._opener(self.matrices)}", soft_wrap=True)
+
+    def _account(self) -> Table:
+        rows = {
+            "examined": f"{counted(self.modules, 'module')}, {counted(self.lines, 'line')}",
+            "computed": counted(self.stats.computed, "call"),
+            "reused": counted(self.stats.cached, "call"),
+            "failed": counted(self.stats.failed, "call") if self.stats.failed else "",
+            "written": decimal(self.stats.bytes_written),
+            "store": short_path(self.store),
+            "took": f"{self.seconds:.1f} s",
+        }
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, text in rows.items():
+            if text:
+                table.add_row(name, text)
+        return table
+
+    def _identifiers(self) -> Table:
+        table = Table("identifier", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("times", justify="right")
+        for name, count in self.identifiers[:_ROWS]:
+            table.add_row(name, f"{count:,}")
+        return table
+
+    def _pairs(self) -> Table:
+        table = Table("most similar modules", "", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("cosine", justify="right")
+        for cosine, first, second in self.similar[:_ROWS]:
+            table.add_row(first, second, f"{cosine:.3f}")
+        return table
+
+    def _opener(self, path: str) -> str:
+        code = f"import zarr; print(zarr.open_array({short_path(Path(path))!r}, mode='r'))"
+        return f'{program(sys.executable)} -c "{code}"'

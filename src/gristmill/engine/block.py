@@ -1,0 +1,343 @@
+"""Blocks: a few indices of a stage, evaluated node by node.
+
+Owns the order of look-up, claim, call and record within a block. Below a node that it has just computed, it looks
+calls up and claims them itself; everything above has been looked up and claimed by the engine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gristmill.engine.calls import Outcome, OutputColumn, describe_failure
+from gristmill.engine.deliver import as_form, assemble, deliver
+from gristmill.engine.job import Job
+from gristmill.engine.report import BatchReport, Lost
+from gristmill.engine.runner import Runner
+from gristmill.engine.sources import DIGEST, Source, take
+from gristmill.errors import IntegrityError
+from gristmill.identity.digest import merkle
+from gristmill.identity.keys import SIZE, call_keys
+from gristmill.plan.stage import Argument, Constant, Element, Slice
+from gristmill.storage.elements import ChunkRef, ObjectRef, Pickled
+from gristmill.storage.index import MISSING
+from gristmill.storage.local import CallBlock
+
+if TYPE_CHECKING:
+    from gristmill.engine.worker import StageWorker
+
+Array = np.ndarray[Any, Any]
+
+
+class _Column:
+    """One output over the rows of a block."""
+
+    def __init__(self, count: int) -> None:
+        self.digests = np.zeros(count, dtype=DIGEST)
+        self.forms: list[Any] = [None] * count
+        self.locators = np.full(count, MISSING, dtype=np.int64)
+        self.alive = np.zeros(count, dtype=bool)
+        self.live: dict[int, Array] = {}
+
+    def fill(self, rows: Array, made: OutputColumn, alive: Array) -> None:
+        """Take in what calls at `rows` made, of which those at `alive` did not fail."""
+        self.digests[rows] = np.frombuffer(made.digests, dtype=DIGEST)
+        self.alive[alive] = True
+        if len(rows) == len(self.forms):
+            self.forms, self.live = made.forms, made.live
+            return
+        places = rows.tolist()
+        for row, form in zip(places, made.forms, strict=True):
+            self.forms[row] = form
+        self.live |= {places[k]: array for k, array in made.live.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """The calls of one step in one block."""
+
+    rows: Array
+    """Rows of the block."""
+    columns: dict[str, bytes]
+    """Argument digests: one for all, or one for each row."""
+    keys: bytes
+    """16 bytes for each row."""
+    claimed: Array
+    """Which of them this worker has claimed."""
+
+
+class Block:
+    """One block of a batch while it is being evaluated."""
+
+    def __init__(
+        self, worker: "StageWorker", positions: Array, report: BatchReport, *, look_up: bool
+    ) -> None:
+        self._worker = worker
+        self._storage = worker.storage
+        self._job = worker.job
+        self._positions = positions
+        self._report = report
+        self._look_up = look_up
+        self._columns: dict[str, _Column] = {}
+        self._waiting = np.zeros(len(positions), dtype=bool)
+
+    def run(self) -> Array:
+        """Evaluate the steps in order; return the positions that wait for somebody else."""
+        for number, runner in enumerate(self._worker.runners):
+            for name in runner.node.output_names:
+                self._columns[name] = _Column(len(self._positions))
+            alive = np.ones(len(self._positions), dtype=bool)
+            for name in runner.inner:
+                alive &= self._columns[name].alive
+            rows = np.flatnonzero(alive)
+            if len(rows):
+                self._run_step(number, runner, rows)
+        return self._positions[self._waiting]
+
+    def _run_step(self, number: int, runner: Runner, rows: Array) -> None:
+        columns = self._digests(runner, rows)
+        keys = call_keys(runner.task.prefix, list(columns.values()), len(rows))
+        ours = self._below_computed(runner, rows)
+        found = np.full(len(rows), MISSING, dtype=np.int64)
+        if self._look_up or ours.any():
+            found = runner.index.find(keys)
+        missing = np.flatnonzero(found == MISSING)
+        if len(missing) < len(rows):
+            hits = np.flatnonzero(found != MISSING)
+            self._report.cached += int(np.count_nonzero(ours[hits]))
+            self._take_hits(runner, rows[hits], found[hits])
+        claimed = np.zeros(len(rows), dtype=bool)
+        if len(missing) and ours.any():
+            missing = self._claim(runner, rows, keys, ours, missing)
+            claimed[missing] = ours[missing]
+        if len(missing):
+            calls = _Calls(rows, columns, keys, claimed)
+            self._compute(number, runner, calls, missing)
+
+    def _below_computed(self, runner: Runner, rows: Array) -> Array:
+        """Which rows depend on something this block computed: the engine could not look those up."""
+        mask = np.full(len(rows), runner.twin)
+        for name in runner.inner:
+            mask |= self._columns[name].locators[rows] == MISSING
+        return mask
+
+    def _digests(self, runner: Runner, rows: Array) -> dict[str, bytes]:
+        """The digests of each argument: one for all calls, or one for each row."""
+        found: dict[str, bytes] = {}
+        positions = take(self._positions, rows)
+        for argument in runner.task.arguments:
+            match argument:
+                case Constant(parameter, given):
+                    found[parameter] = given.digest
+                case Element(parameter, source, axes):
+                    if source in self._columns:
+                        found[parameter] = take(self._columns[source].digests, rows).tobytes()
+                    else:
+                        elements = self._job.space.elements(positions, axes)
+                        found[parameter] = self._source(source).digests(elements).tobytes()
+                case Slice(parameter, source):
+                    found[parameter] = b"".join(
+                        slice_digests(self._source(source), argument, self._job, positions)
+                    )
+        return found
+
+    def _source(self, name: str) -> Source:
+        source: Source = self._job.sources[name]
+        return source
+
+    def _take_hits(self, runner: Runner, rows: Array, locators: Array) -> None:
+        for output, name in enumerate(runner.node.output_names):
+            column = self._columns[name]
+            column.digests[rows] = runner.index.digests(locators, output)
+            column.locators[rows] = locators
+            column.alive[rows] = True
+
+    def _claim(self, runner: Runner, rows: Array, keys: bytes, ours: Array, missing: Array) -> Array:
+        """Claim what the engine could not; return the missing calls that are to be computed here and now."""
+        worker = self._worker
+        places = missing[ours[missing]].tolist()
+        names = np.frombuffer(keys, dtype=DIGEST)[places].tolist()
+        first = dict(zip(reversed(names), reversed(places), strict=True))
+        known = first.keys() & worker.recent.keys()
+        wanted = [key for key in first if key not in known] if known else list(first)
+        granted = worker.claims.take(b"".join(wanted))
+        mine = (
+            wanted if granted.all() else [key for key, ok in zip(wanted, granted.tolist(), strict=True) if ok]
+        )
+        if mine and self._storage.refresh():
+            there = (runner.index.find(b"".join(mine)) != MISSING).tolist()
+            worker.claims.drop(b"".join([key for key, found in zip(mine, there, strict=True) if found]))
+            mine = [key for key, found in zip(mine, there, strict=True) if not found]
+        if len(mine) == len(places) == len(missing):
+            return missing
+        chosen = {first[key] for key in mine}
+        for key, k in zip(names, places, strict=True):
+            if key in known:
+                self._take_recent(runner, int(rows[k]), *worker.recent[key])
+            elif k not in chosen:
+                self._waiting[rows[k]] = True
+        return np.array([k for k in missing.tolist() if not ours[k] or k in chosen], dtype=np.int64)
+
+    def _take_recent(self, runner: Runner, row: int, number: int, place: int) -> None:
+        """Use a result that this batch has computed and not committed yet."""
+        self._report.cached += 1
+        block = self._worker.recent_blocks[number]
+        for name, forms, digests in zip(runner.node.output_names, block.columns, block.digests, strict=True):
+            column = self._columns[name]
+            column.forms[row] = forms[place]
+            column.digests[row] = np.void(digests[place * SIZE : (place + 1) * SIZE])
+            column.alive[row] = True
+
+    def _compute(self, number: int, runner: Runner, calls: "_Calls", chosen: Array) -> None:
+        readable = np.ones(len(chosen), dtype=bool)
+        rows = calls.rows[chosen]
+        arguments = [self._forms(runner, argument, rows, readable) for argument in runner.task.arguments]
+        if not readable.all():
+            self._release(calls, chosen[~readable])
+            kept = np.flatnonzero(readable)
+            arguments = [[column[k] for k in kept.tolist()] for column in arguments]
+            chosen = chosen[kept]
+        if len(chosen):
+            outcome = runner.caller.run(arguments, len(chosen))
+            self._report.computed[number] += len(chosen) - len(outcome.failures)
+            self._record(number, runner, calls, chosen, outcome)
+
+    def _release(self, calls: "_Calls", places: Array) -> None:
+        self._worker.claims.drop(_pick(calls.keys, places[calls.claimed[places]], len(calls.rows)))
+
+    def _record(self, number: int, runner: Runner, calls: "_Calls", chosen: Array, outcome: Outcome) -> None:
+        rows = calls.rows[chosen]
+        done = np.arange(len(chosen))
+        if outcome.failures:
+            self._fail(number, rows, outcome)
+            self._release(calls, chosen[list(outcome.failures)])
+            done = np.array([k for k in range(len(chosen)) if k not in outcome.failures], dtype=np.int64)
+        if any(made.live for made in outcome.outputs):
+            self._worker.depth_first = True
+        for name, made in zip(runner.node.output_names, outcome.outputs, strict=True):
+            self._columns[name].fill(rows, made, rows[done])
+        if len(done):
+            self._store(runner, calls, chosen[done], done, outcome)
+
+    def _store(self, runner: Runner, calls: "_Calls", chosen: Array, done: Array, outcome: Outcome) -> None:
+        count = len(calls.rows)
+        keys = _pick(calls.keys, chosen, count)
+        digests = tuple(_pick(made.digests, done, len(made.forms)) for made in outcome.outputs)
+        whole = len(done) == len(outcome.outputs[0].forms)
+        forms = tuple(
+            made.forms if whole else [made.forms[k] for k in done.tolist()] for made in outcome.outputs
+        )
+        mapped = {
+            a.parameter: _pick(calls.columns[a.parameter], chosen, count)
+            for a in runner.task.arguments
+            if not isinstance(a, Constant) and len(calls.columns[a.parameter]) == count * SIZE
+        }
+        block = CallBlock(runner.task.prefix, keys, digests, forms, runner.provenance(mapped))
+        if runner.keeps_recent:
+            self._worker.remember(block)
+        claimed = _pick(calls.keys, chosen[calls.claimed[chosen]], count)
+        self._worker.writer.add(block, outcome.size, claimed)
+
+    def _fail(self, number: int, rows: Array, outcome: Outcome) -> None:
+        for k, error in outcome.failures.items():
+            position = int(self._positions[rows[k]])
+            self._report.failures.append(
+                describe_failure(position, number, error, portable=self._worker.portable)
+            )
+
+    def _forms(self, runner: Runner, argument: Argument, rows: Array, readable: Array) -> Sequence[Any]:
+        """What the calls of `rows` are handed for one argument; marks what could not be read."""
+        writable = runner.node.writable
+        load = self._storage.value
+        match argument:
+            case Constant(parameter):
+                return deliver([runner.constants[parameter]] * len(rows), load, writable=writable)
+            case Slice():
+                return self._slices(argument, rows, readable, writable=writable)
+            case Element(_, source, axes):
+                if source in self._columns:
+                    return self._inner_forms(source, rows, readable, writable=writable)
+                elements = self._job.space.elements(self._positions[rows], axes)
+                try:
+                    return deliver(self._source(source).forms(elements), load, writable=writable)
+                except IntegrityError:
+                    return self._one_by_one(source, elements, readable, writable=writable)
+        raise AssertionError(argument)
+
+    def _one_by_one(self, source: str, elements: Array, readable: Array, *, writable: bool) -> list[Any]:
+        """Read what can be read; report the rest as lost."""
+        found: list[Any] = []
+        for k, element in enumerate(elements):
+            try:
+                forms = self._source(source).forms(elements[k : k + 1])
+                found += deliver(forms, self._storage.value, writable=writable)
+            except IntegrityError:
+                self._report.lost.append(Lost(source, int(element)))
+                readable[k] = False
+                found.append(None)
+        return found
+
+    def _inner_forms(self, source: str, rows: Array, readable: Array, *, writable: bool) -> Sequence[Any]:
+        column = self._columns[source]
+        for k in np.flatnonzero(column.locators[rows] != MISSING).tolist():
+            row = int(rows[k])
+            if column.forms[row] is None and not self._reload(source, row):
+                readable[k] = False
+                self._waiting[row] = True
+        whole = len(rows) == len(column.forms)
+        forms = column.forms if whole else [column.forms[row] for row in rows.tolist()]
+        if column.live:
+            forms = [column.live.get(row, form) for row, form in zip(rows.tolist(), forms, strict=True)]
+        return deliver(forms, self._storage.value, writable=writable)
+
+    def _reload(self, source: str, row: int) -> bool:
+        """Fetch a result that was found in the ledger; where its bytes are lost, take it back and return False."""
+        runner = self._worker.makers[source]
+        column = self._columns[source]
+        output = runner.node.output_names.index(source)
+        try:
+            form = self._storage.forms(runner.index, column.locators[row : row + 1], output)[0]
+            if isinstance(form, ChunkRef | ObjectRef):
+                form = self._storage.value(form)
+        except IntegrityError:
+            self._storage.quarantine(runner.index, int(column.locators[row]), output)
+            return False
+        column.forms[row] = as_form(form) if not isinstance(form, Pickled) else form
+        return True
+
+    def _slices(self, argument: Slice, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
+        shape = self._job.shapes[argument.source]
+        reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
+        parts = self._job.space.slices(self._positions[rows], argument.axes, shape)
+        found = []
+        for k, elements in enumerate(parts):
+            before = len(self._report.lost)
+            ok = np.ones(len(elements), dtype=bool)
+            source = self._source(argument.source)
+            try:
+                values: Sequence[Any] = [self._storage.value(form) for form in source.forms(elements)]
+            except IntegrityError:
+                values = self._one_by_one(argument.source, elements, ok, writable=True)
+            if len(self._report.lost) > before:
+                readable[k] = False
+                found.append(None)
+                continue
+            value = assemble(values, reduced, argument.form)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = writable
+            found.append(value)
+        return found
+
+
+def slice_digests(source: Source, argument: Slice, job: Job, positions: Array) -> list[bytes]:
+    """Return the Merkle root of each call's slice: its elements are not read for that."""
+    shape = job.shapes[argument.source]
+    reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
+    parts = job.space.slices(positions, argument.axes, shape)
+    return [bytes(merkle(reduced, source.digests(elements).tobytes())) for elements in parts]
+
+
+def _pick(block: bytes, chosen: Array, count: int) -> bytes:
+    """Return the chosen 16-byte items of a block of `count`."""
+    return block if len(chosen) == count else np.frombuffer(block, dtype=DIGEST)[chosen].tobytes()
