@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, overload
 from xxhash import xxh3_128_digest
 
 from gristmill.identity.code.functions import module_of
-from gristmill.identity.code.origin import Policy, top_level
+from gristmill.identity.code.origin import Policy, is_home, top_level
 from gristmill.identity.code.reads import Reads
 from gristmill.identity.code.values import describe, describe_root
 from gristmill.identity.code.walk import Vertex, Walk, python_version
@@ -187,13 +187,14 @@ def _find(function: Callable[..., object], options: _Options) -> _Found:
 
 
 def _home(function: object) -> str | None:
-    """The top-level package of a function, whose code is the user's own wherever it is installed."""
+    """The top-level package of a function if it is the user's, wherever it is installed."""
     function = getattr(function, "func", function)
     function = getattr(function, "__func__", function)
     module = (
         module_of(function) if isinstance(function, FunctionType) else getattr(function, "__module__", None)
     )
-    return top_level(module) if module else None
+    top = top_level(module) if isinstance(module, str) else ""
+    return top if top and is_home(top) else None
 
 
 def _parts(walk: Walk, digests: list[bytes]) -> tuple[Part, ...]:
