@@ -11,6 +11,7 @@ from gristmill.engine.engine import Engine, Execution
 from gristmill.engine.linking import Linker
 from gristmill.engine.report import Failure
 from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stores import Stores
 from gristmill.errors import GraphError, InputError
 from gristmill.events import Callback
 from gristmill.graph.annotations import check_annotations
@@ -223,15 +224,17 @@ class Pipeline:
         self, plan: Plan, engine: Engine, level: str, on_error: str, callbacks: Sequence[Callback]
     ) -> MapResult:
         store = self.store or Store.temporary()
+        private = None if all(node.cache for node in plan.graph.nodes) else Store.temporary()
+        stores = Stores(store.storage, private.storage if private else None)
         linker = Linker(plan, store.storage)
         execution = engine.execute(
-            plan, store.storage, level=level, on_error=on_error, callbacks=callbacks, on_landed=linker.landed
+            plan, stores, level=level, on_error=on_error, callbacks=callbacks, on_landed=linker.landed
         )
         views = linker.finish()
         if execution.outcome.failed is not None:
             stage, failure = execution.outcome.failed
             raise _explained(execution.outcome.stages[stage.number], failure)
-        return _result(plan, store, execution, views)
+        return _result(plan, stores, (store, private), execution, views)
 
 
 def _as_node(given: Any) -> Node:
@@ -281,12 +284,14 @@ def _explained(run: StageRun, failure: Failure) -> BaseException:
     return error
 
 
-def _result(plan: Plan, store: Store, execution: Execution, views: Mapping[str, str]) -> MapResult:
+def _result(
+    plan: Plan, stores: Stores, keep: object, execution: Execution, views: Mapping[str, str]
+) -> MapResult:
     stages = execution.outcome.stages
     located = {name: _located(stages, plan, name) for name in plan.outputs}
 
-    def heal() -> None:
-        again = _HEALING.execute(plan, store.storage, level="map", on_error="continue").outcome.stages
+    def heal(_alive: object = keep) -> None:  # a temporary store lives as long as its results
+        again = _HEALING.execute(plan, stores, level="map", on_error="continue").outcome.stages
         for name, place in located.items():
             place.locators = _located(again, plan, name).locators
 
@@ -313,7 +318,7 @@ def _located(stages: Mapping[int, StageRun], plan: Plan, name: str) -> Located:
     run = stages[plan.stage_of(name).number]
     k = run.step_of(name)
     output = run.stage.steps[k].outputs.index(name)
-    return Located(run.storage, run.indexes[k], run.locators[k], output)
+    return Located(run.storage(k), run.indexes[k], run.locators[k], output)
 
 
 def _item_error(run: StageRun, failure: Failure) -> ItemError:

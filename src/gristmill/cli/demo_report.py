@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from rich import box
 from rich.columns import Columns
 from rich.console import Console
 from rich.filesize import decimal
@@ -63,7 +62,8 @@ class Report:
         console.print()
         console.print(self._account())
         console.print()
-        console.print(Columns([self._identifiers(), self._pairs()], padding=(0, 4)))
+        console.print(Columns([self._identifiers(), self._pairs()], padding=(0, 2)))
+        console.print()
         for name, problem in list(self.problems.items())[:_ROWS]:
             console.print(f"{name} is not valid Python: {problem}", style="yellow")
         for error in self.errors[:_ROWS]:
@@ -83,7 +83,7 @@ class Report:
             "took": f"{self.seconds:.1f} s",
         }
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(style="bold")
+        table.add_column(style="bold cyan")
         table.add_column(overflow="fold")
         for name, text in rows.items():
             if text:
@@ -91,15 +91,13 @@ class Report:
         return table
 
     def _identifiers(self) -> Table:
-        table = Table("identifier", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("times", justify="right")
+        table = _table("identifier", "times")
         for name, count in self.identifiers[:_ROWS]:
             table.add_row(name, f"{count:,}")
         return table
 
     def _pairs(self) -> Table:
-        table = Table("most similar modules", "", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("cosine", justify="right")
+        table = _table("similar modules", "", "cosine")
         for cosine, first, second in self.similar[:_ROWS]:
             table.add_row(first, second, f"{cosine:.3f}")
         return table
@@ -107,3 +105,12 @@ class Report:
     def _opener(self, path: str) -> str:
         code = f"import zarr; print(zarr.open_array({short_path(Path(path))!r}, mode='r'))"
         return f'{program(sys.executable)} -c "{code}"'
+
+
+def _table(*headers: str) -> Table:
+    """A table without lines, whose last column holds numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold cyan")
+    for header in headers[:-1]:
+        table.add_column(header)
+    table.add_column(headers[-1], justify="right")
+    return table

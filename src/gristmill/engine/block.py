@@ -15,12 +15,12 @@ from gristmill.engine.deliver import as_form, assemble, deliver
 from gristmill.engine.job import Job
 from gristmill.engine.report import BatchReport, Lost
 from gristmill.engine.runner import Runner
-from gristmill.engine.sources import DIGEST, Source, take
+from gristmill.engine.sources import DIGEST, Source, load_input, take
 from gristmill.errors import IntegrityError
 from gristmill.identity.digest import merkle
 from gristmill.identity.keys import SIZE, call_keys
 from gristmill.plan.stage import Argument, Constant, Element, Slice
-from gristmill.storage.elements import ChunkRef, ObjectRef, Pickled
+from gristmill.storage.elements import ChunkRef, ObjectRef
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import CallBlock
 
@@ -74,7 +74,6 @@ class Block:
         self, worker: "StageWorker", positions: Array, report: BatchReport, *, look_up: bool
     ) -> None:
         self._worker = worker
-        self._storage = worker.storage
         self._job = worker.job
         self._positions = positions
         self._report = report
@@ -165,7 +164,7 @@ class Block:
         mine = (
             wanted if granted.all() else [key for key, ok in zip(wanted, granted.tolist(), strict=True) if ok]
         )
-        if mine and self._storage.refresh():
+        if mine and worker.stores.refresh():
             there = (runner.index.find(b"".join(mine)) != MISSING).tolist()
             worker.claims.drop(b"".join([key for key, found in zip(mine, there, strict=True) if found]))
             mine = [key for key, found in zip(mine, there, strict=True) if not found]
@@ -237,7 +236,7 @@ class Block:
         if runner.keeps_recent:
             self._worker.remember(block)
         claimed = _pick(calls.keys, chosen[calls.claimed[chosen]], count)
-        self._worker.writer.add(block, outcome.size, claimed)
+        self._worker.writer(runner).add(block, outcome.size, claimed)
 
     def _fail(self, number: int, rows: Array, outcome: Outcome) -> None:
         for k, error in outcome.failures.items():
@@ -249,37 +248,37 @@ class Block:
     def _forms(self, runner: Runner, argument: Argument, rows: Array, readable: Array) -> Sequence[Any]:
         """What the calls of `rows` are handed for one argument; marks what could not be read."""
         writable = runner.node.writable
-        load = self._storage.value
         match argument:
             case Constant(parameter):
-                return deliver([runner.constants[parameter]] * len(rows), load, writable=writable)
+                return deliver([runner.constants[parameter]] * len(rows), load_input, writable=writable)
             case Slice():
                 return self._slices(argument, rows, readable, writable=writable)
             case Element(_, source, axes):
                 if source in self._columns:
                     return self._inner_forms(source, rows, readable, writable=writable)
                 elements = self._job.space.elements(self._positions[rows], axes)
+                place = self._source(source)
                 try:
-                    return deliver(self._source(source).forms(elements), load, writable=writable)
+                    return deliver(place.forms(elements), place.load, writable=writable)
                 except IntegrityError:
                     return self._one_by_one(source, elements, readable, writable=writable)
-        raise AssertionError(argument)
 
     def _one_by_one(self, source: str, elements: Array, readable: Array, *, writable: bool) -> list[Any]:
         """Read what can be read; report the rest as lost."""
+        place = self._source(source)
         found: list[Any] = []
-        for k, element in enumerate(elements):
+        for k in range(len(elements)):
             try:
-                forms = self._source(source).forms(elements[k : k + 1])
-                found += deliver(forms, self._storage.value, writable=writable)
+                found += deliver(place.forms(elements[k : k + 1]), place.load, writable=writable)
             except IntegrityError:
-                self._report.lost.append(Lost(source, int(element)))
+                self._report.lost.append(Lost(source, int(elements[k])))
                 readable[k] = False
                 found.append(None)
         return found
 
     def _inner_forms(self, source: str, rows: Array, readable: Array, *, writable: bool) -> Sequence[Any]:
         column = self._columns[source]
+        storage = self._worker.makers[source].storage
         for k in np.flatnonzero(column.locators[rows] != MISSING).tolist():
             row = int(rows[k])
             if column.forms[row] is None and not self._reload(source, row):
@@ -289,21 +288,21 @@ class Block:
         forms = column.forms if whole else [column.forms[row] for row in rows.tolist()]
         if column.live:
             forms = [column.live.get(row, form) for row, form in zip(rows.tolist(), forms, strict=True)]
-        return deliver(forms, self._storage.value, writable=writable)
+        return deliver(forms, storage.value, writable=writable)
 
     def _reload(self, source: str, row: int) -> bool:
-        """Fetch a result that was found in the ledger; where its bytes are lost, take it back and return False."""
+        """Fetch a result that was found in the ledger; where its bytes are lost, take it back."""
         runner = self._worker.makers[source]
         column = self._columns[source]
         output = runner.node.output_names.index(source)
         try:
-            form = self._storage.forms(runner.index, column.locators[row : row + 1], output)[0]
+            form = runner.storage.forms(runner.index, column.locators[row : row + 1], output)[0]
             if isinstance(form, ChunkRef | ObjectRef):
-                form = self._storage.value(form)
+                form = as_form(runner.storage.value(form))
         except IntegrityError:
-            self._storage.quarantine(runner.index, int(column.locators[row]), output)
+            runner.storage.quarantine(runner.index, int(column.locators[row]), output)
             return False
-        column.forms[row] = as_form(form) if not isinstance(form, Pickled) else form
+        column.forms[row] = form
         return True
 
     def _slices(self, argument: Slice, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
@@ -312,14 +311,8 @@ class Block:
         parts = self._job.space.slices(self._positions[rows], argument.axes, shape)
         found = []
         for k, elements in enumerate(parts):
-            before = len(self._report.lost)
-            ok = np.ones(len(elements), dtype=bool)
-            source = self._source(argument.source)
-            try:
-                values: Sequence[Any] = [self._storage.value(form) for form in source.forms(elements)]
-            except IntegrityError:
-                values = self._one_by_one(argument.source, elements, ok, writable=True)
-            if len(self._report.lost) > before:
+            values = self._gather(argument.source, elements)
+            if values is None:
                 readable[k] = False
                 found.append(None)
                 continue
@@ -328,6 +321,16 @@ class Block:
                 value.flags.writeable = writable
             found.append(value)
         return found
+
+    def _gather(self, name: str, elements: Array) -> Sequence[Any] | None:
+        """The elements of a slice, or None where some are lost."""
+        source = self._source(name)
+        try:
+            return [source.load(form) for form in source.forms(elements)]
+        except IntegrityError:
+            whole = np.ones(len(elements), dtype=bool)
+            values = self._one_by_one(name, elements, whole, writable=True)
+            return values if whole.all() else None
 
 
 def slice_digests(source: Source, argument: Slice, job: Job, positions: Array) -> list[bytes]:

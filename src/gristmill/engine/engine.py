@@ -10,10 +10,10 @@ from gristmill.engine.executors.sequential import SequentialTransport
 from gristmill.engine.loop import Landed, Loop, RunOutcome
 from gristmill.engine.specs import ExecutorSpec, Specs, cpu_count, parse_specs
 from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stores import Stores
 from gristmill.errors import InputError
 from gristmill.events import Callback, Observers
 from gristmill.plan.compile import Plan
-from gristmill.storage.local import LocalStorage
 
 PROCESS_SECONDS = 0.5
 """Estimated work from which `"auto"` starts processes: they take about this long to come up."""
@@ -51,7 +51,7 @@ class Engine:
     def execute(
         self,
         plan: Plan,
-        storage: LocalStorage,
+        stores: Stores,
         *,
         level: str,
         on_error: str,
@@ -62,7 +62,7 @@ class Engine:
 
         Parameters
         ----------
-        plan, storage
+        plan, stores
             What to run, and where results live.
         level
             `"map"`, or `"node"` for one `run`: which executor runs stages without axes.
@@ -74,10 +74,10 @@ class Engine:
             See `Loop`.
         """
         run_id = os.urandom(6).hex()
-        with self._transports(plan, storage, level) as pool:
+        with self._transports(plan, stores, level) as pool:
             loop = Loop(
                 plan,
-                storage,
+                stores,
                 pool.choose,
                 Observers(callbacks),
                 run_id,
@@ -88,8 +88,8 @@ class Engine:
         return Execution(run_id, outcome, pool.bytes_piped)
 
     @contextlib.contextmanager
-    def _transports(self, plan: Plan, storage: LocalStorage, level: str) -> "Iterator[_Pool]":
-        pool = _Pool(self, plan, storage, level)
+    def _transports(self, plan: Plan, stores: Stores, level: str) -> "Iterator[_Pool]":
+        pool = _Pool(self, plan, stores, level)
         finished = False
         try:
             yield pool
@@ -110,10 +110,10 @@ class Execution:
 class _Pool:
     """The transports of one run, each made when it is needed first."""
 
-    def __init__(self, engine: Engine, plan: Plan, storage: LocalStorage, level: str) -> None:
+    def __init__(self, engine: Engine, plan: Plan, stores: Stores, level: str) -> None:
         self._engine = engine
         self._plan = plan
-        self._storage = storage
+        self._stores = stores
         self._level = level
         self._made: dict[ExecutorSpec, Transport] = {}
         self.bytes_piped = 0
@@ -148,7 +148,7 @@ class _Pool:
 
     def _make(self, spec: ExecutorSpec) -> Transport:
         if spec.kind == "sequential":
-            return SequentialTransport(self._storage)
+            return SequentialTransport(self._stores)
         from gristmill.engine.executors.parallel import ParallelTransport
 
-        return ParallelTransport(self._storage, spec.width or self._engine.max_workers or cpu_count())
+        return ParallelTransport(self._stores, spec.width or self._engine.max_workers or cpu_count())

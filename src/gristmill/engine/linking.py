@@ -35,6 +35,8 @@ class Linker:
         if not run.stage.axes or self._storage.spec.readonly:
             return lost
         for k, step in enumerate(run.stage.steps):
+            if run.storage(k) is not self._storage:
+                continue
             locators = run.locators[k][positions]
             there = np.flatnonzero(locators >= 0)
             for segment, where, places in run.indexes[k].runs(locators[there]):

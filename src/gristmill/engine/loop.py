@@ -19,12 +19,12 @@ from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import InputSource, OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
+from gristmill.engine.stores import Stores
 from gristmill.errors import WorkerDiedError
 from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
 from gristmill.identity.keys import SIZE
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Constant, Stage
-from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 
@@ -119,7 +119,7 @@ class Loop:
     def __init__(
         self,
         plan: Plan,
-        storage: LocalStorage,
+        stores: Stores,
         choose: Callable[[StageRun, float | None, int], Transport],
         observers: Observers,
         run_id: str,
@@ -128,7 +128,8 @@ class Loop:
         on_landed: Landed,
     ) -> None:
         self._plan = plan
-        self._storage = storage
+        self._stores = stores
+        self._claims = stores.kept.claims
         self._choose = choose
         self._observers = observers
         self._run_id = run_id
@@ -146,7 +147,7 @@ class Loop:
         self._tell_run("on_run_start", 0.0)
         failed = True
         try:
-            self._storage.refresh()
+            self._stores.refresh()
             while self._advance():
                 pass
             failed = self.outcome.failed is not None
@@ -197,7 +198,7 @@ class Loop:
         return all(number in self._active and self._active[number].complete for number in stage.after)
 
     def _start(self, stage: Stage) -> _Active:
-        run = StageRun(self._plan, stage, self._sources(stage), self._storage, self._dead(stage))
+        run = StageRun(self._plan, stage, self._sources(stage), self._stores, self._dead(stage))
         missing = run.examine(np.arange(run.size))
         run.cached += sum(int(np.count_nonzero(locators >= 0)) for locators in run.locators)
         transport = self._choose(run, None, len(missing.positions))
@@ -264,9 +265,9 @@ class Loop:
     def _send(self, active: _Active, positions: Array) -> None:
         """Claim, look up again if anything was appended meanwhile, and send what is ours."""
         missing = active.run.examine(positions)
-        granted = self._storage.claims.take(missing.keys)
+        granted = self._claims.take(missing.keys)
         claimed = _chosen(missing.keys, granted)
-        if self._storage.refresh():
+        if self._stores.refresh():
             missing_now = active.run.examine(missing.positions)
         else:
             missing_now = missing
@@ -276,7 +277,7 @@ class Loop:
         if len(others):
             active.waiting.append(others)
         if not len(ours):
-            self._storage.claims.drop(claimed)
+            self._claims.drop(claimed)
             self._note_progress(active)
             return
         future = active.transport.submit(active.run, ours, fresh=missing_now.fresh)
@@ -289,7 +290,7 @@ class Loop:
             positions, active.later = np.concatenate(active.later), []
         elif active.waiting:
             now = time.monotonic()
-            if not self._storage.refresh() and now - self._polled < 10 * _POLL_SECONDS:
+            if not self._stores.refresh() and now - self._polled < 10 * _POLL_SECONDS:
                 return
             self._polled = now
             positions, active.waiting = np.concatenate(active.waiting), []
@@ -307,13 +308,13 @@ class Loop:
         try:
             report = future.result()
         except SlotDiedError as error:
-            self._storage.refresh()
+            self._stores.refresh()
             self._suspect(active, flight.positions, error)
         else:
-            self._storage.refresh()
+            self._stores.refresh()
             self._take_in(active, flight, report)
         finally:
-            self._storage.claims.drop(flight.claimed)
+            self._claims.drop(flight.claimed)
         self._landed(active, flight.positions)
         self._note_progress(active)
 
@@ -345,7 +346,7 @@ class Loop:
             return
         step = upstream.run.step_of(name)
         output = upstream.run.stage.steps[step].outputs.index(name)
-        self._storage.quarantine(upstream.run.indexes[step], locator, output)
+        upstream.run.storage(step).quarantine(upstream.run.indexes[step], locator, output)
         index = upstream.run.space.index(position)
         self._observers.tell(
             "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
@@ -380,7 +381,7 @@ class Loop:
         """After an interruption: give running batches a moment, so that their work is kept."""
         wait(self._flights, timeout=_GRACE_SECONDS)
         for flight in self._flights.values():
-            self._storage.claims.drop(flight.claimed)
+            self._claims.drop(flight.claimed)
         self._flights.clear()
 
     # -- telling ------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ import numpy as np
 
 from gristmill.engine.job import Job
 from gristmill.engine.sources import SourceRef
+from gristmill.engine.stores import Stores, StoresSpec
 from gristmill.engine.worker import StageWorker
-from gristmill.storage.local import LocalStorage, StoreSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -33,7 +33,7 @@ _JOBS = 8
 class BatchMessage:
     """One batch, as it goes through the pipe."""
 
-    store: StoreSpec
+    stores: StoresSpec
     job: str
     """Path of the job's file."""
     start: int
@@ -44,12 +44,12 @@ class BatchMessage:
     fresh: bool
 
     @classmethod
-    def of(cls, store: StoreSpec, job: str, positions: Array, *, fresh: bool) -> "BatchMessage":
+    def of(cls, stores: StoresSpec, job: str, positions: Array, *, fresh: bool) -> "BatchMessage":
         """Return the message for `positions`."""
         first, last = int(positions[0]), int(positions[-1])
         if last - first == len(positions) - 1:
-            return cls(store, job, first, last + 1, b"", fresh)
-        return cls(store, job, 0, 0, _narrow(positions), fresh)
+            return cls(stores, job, first, last + 1, b"", fresh)
+        return cls(stores, job, 0, 0, _narrow(positions), fresh)
 
     def indices(self) -> Array:
         """Return the positions."""
@@ -74,20 +74,20 @@ class _WorkerProcess:
 
     def __init__(self) -> None:
         self.stop = threading.Event()
-        self._stores: dict[StoreSpec, LocalStorage] = {}
+        self._stores: dict[StoresSpec, Stores] = {}
         self._jobs: OrderedDict[str, StageWorker] = OrderedDict()
 
-    def worker(self, spec: StoreSpec, path: str) -> StageWorker:
+    def worker(self, spec: StoresSpec, path: str) -> StageWorker:
         """Return the worker for a job, opened when it is asked for first."""
         found = self._jobs.get(path)
         if found is not None:
             self._jobs.move_to_end(path)
             return found
-        storage = self._stores.get(spec)
-        if storage is None:
-            storage = self._stores[spec] = LocalStorage(spec)
+        stores = self._stores.get(spec)
+        if stores is None:
+            stores = self._stores[spec] = Stores.open(spec)
         worker = StageWorker(
-            _open_job(path, storage), storage, storage.inner_claims, self.stop, portable=True
+            _open_job(path, stores), stores, stores.kept.inner_claims, self.stop, portable=True
         )
         self._jobs[path] = worker
         while len(self._jobs) > _JOBS:
@@ -98,24 +98,24 @@ class _WorkerProcess:
         """Commit what has been finished."""
         for worker in tuple(self._jobs.values()):
             with contextlib.suppress(Exception):  # nobody is left to be told
-                worker.writer.flush()
-        for storage in tuple(self._stores.values()):
+                worker.flush()
+        for stores in tuple(self._stores.values()):
             with contextlib.suppress(Exception):
-                storage.close()
+                stores.close()
 
 
-def _open_job(path: str, storage: LocalStorage) -> Job:
+def _open_job(path: str, stores: Stores) -> Job:
     with open(path, "rb") as file:  # noqa: PTH123 - pickle wants a file object
         job: Job = pickle.load(file)  # noqa: S301 - written by the parent process
     for task in job.tasks:
         if bytes(task.node.fingerprint) != task.fingerprint:
             raise StaleCodeError(task.node.name)
-    sources = {name: _opened(ref, storage) for name, ref in job.sources.items()}
+    sources = {name: _opened(ref, stores) for name, ref in job.sources.items()}
     return replace(job, sources=sources)
 
 
-def _opened(ref: SourceRef, storage: LocalStorage) -> Any:
-    return ref.open(storage)
+def _opened(ref: SourceRef, stores: Stores) -> Any:
+    return ref.open(stores)
 
 
 _PROCESS: _WorkerProcess | None = None  # a worker process has one state; there is nowhere else to keep it
@@ -140,7 +140,7 @@ def run_batch(message: bytes) -> bytes:
     assert _PROCESS is not None
     batch: BatchMessage = pickle.loads(message)  # noqa: S301 - from the parent process
     try:
-        worker = _PROCESS.worker(batch.store, batch.job)
+        worker = _PROCESS.worker(batch.stores, batch.job)
         answer: Any = worker.run(batch.indices(), fresh=batch.fresh)
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error

@@ -7,8 +7,8 @@ import numpy as np
 from gristmill.engine.calls import Caller
 from gristmill.engine.deliver import as_form
 from gristmill.engine.job import Job, Task
+from gristmill.engine.stores import Stores
 from gristmill.plan.stage import Constant, Element
-from gristmill.storage.local import LocalStorage
 from gristmill.storage.segment import Provenance
 
 Array = np.ndarray[Any, Any]
@@ -20,9 +20,10 @@ _REPR_LENGTH = 80
 class Runner:
     """One step of the job, with what does not change between batches."""
 
-    def __init__(self, job: Job, number: int, storage: LocalStorage, *, interruptible: bool) -> None:
+    def __init__(self, job: Job, number: int, stores: Stores, *, interruptible: bool) -> None:
         self.task = task = job.tasks[number]
         self.node = task.node
+        self.storage = storage = stores.of(task.node)
         made_here = {name for other in job.tasks for name in other.node.output_names}
         taken = {a.source for other in job.tasks for a in other.arguments if isinstance(a, Element)}
         self.caller = Caller(

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from gristmill.engine.deliver import Shared, as_form
+from gristmill.engine.stores import Stores
 from gristmill.errors import InputError
 from gristmill.identity.keys import SIZE
 from gristmill.plan.inputs import MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
-from gristmill.storage.elements import SCALARS
+from gristmill.storage.elements import SCALARS, Pickled
 from gristmill.storage.index import KeyIndex
-from gristmill.storage.local import LocalStorage
+from gristmill.storage.local import LocalStorage, StoreSpec
 
 Array = np.ndarray[Any, Any]
 DIGEST = np.dtype(f"V{SIZE}")
@@ -35,11 +36,14 @@ class Source(Protocol):
     def forms(self, positions: Array) -> Sequence[Any]:
         """Return the elements' stored forms."""
 
+    def load(self, form: object) -> Any:
+        """Return a private value of a stored form."""
+
 
 class SourceRef(Protocol):
     """A source on its way to another process."""
 
-    def open(self, storage: LocalStorage) -> Source:
+    def open(self, stores: Stores) -> Source:
         """Return the source there."""
 
 
@@ -64,6 +68,10 @@ class InputSource:
             chosen = [self._elements[k] for k in positions.tolist()]
         return chosen if set(map(type, chosen)) <= SCALARS else [as_form(value) for value in chosen]
 
+    def load(self, form: object) -> Any:
+        """Return a private value of a stored form."""
+        return load_input(form)
+
     def publish(self, path: Path) -> "PublishedInput":
         """Write it to files whose names start with `path`, for other processes."""
         return _publish_input(self._given, path)
@@ -84,11 +92,15 @@ class OutputSource:
     def forms(self, positions: Array) -> Sequence[Any]:
         return self._storage.forms(self._index, take(self._locators, positions), self._output)
 
+    def load(self, form: object) -> Any:
+        """Return a private value of a stored form."""
+        return self._storage.value(form)
+
     def publish(self, path: Path) -> "PublishedOutput":
         """Write where the elements are, for other processes."""
         file = f"{path}.npy"
         np.save(file, self._index.portable(self._locators))
-        return PublishedOutput(self._index.group, self._output, file)
+        return PublishedOutput(self._storage.spec, self._index.group, self._output, file)
 
 
 def as_slice(positions: Array) -> slice | None:
@@ -117,7 +129,8 @@ class PublishedInput:
     """For arrays, the shape of the whole; None for sequences."""
     dtype: str
 
-    def open(self, storage: LocalStorage) -> Source:
+    def open(self, stores: Stores) -> Source:  # noqa: ARG002 - it is in no store
+        """Return the source, in a worker."""
         return _MappedFile(self)
 
 
@@ -125,11 +138,14 @@ class PublishedInput:
 class PublishedOutput:
     """The output of another stage, by segment numbers, which mean the same in every process."""
 
+    store: StoreSpec
     group: bytes
     output: int
     path: str
 
-    def open(self, storage: LocalStorage) -> Source:
+    def open(self, stores: Stores) -> Source:
+        """Return the source, in a worker."""
+        storage = stores.kept if stores.kept.spec == self.store or stores.private is None else stores.private
         rows = np.load(self.path, mmap_mode="r")
         index = storage.index(self.group)
         storage.refresh()
@@ -153,6 +169,9 @@ class _MappedFile:
     def digests(self, positions: Array) -> Array:
         return take(self._digests, positions)
 
+    def load(self, form: object) -> Any:
+        return load_input(form)
+
     def forms(self, positions: Array) -> Sequence[Any]:
         if self._ref.shape is not None:
             return list(take(self._array, positions))
@@ -162,6 +181,13 @@ class _MappedFile:
         starts, ends = self._bounds[positions], self._bounds[positions + 1]
         raw = self._array
         return [pickle.loads(raw[a:b].tobytes()) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]  # noqa: S301 - written by the parent process
+
+
+def load_input(form: object) -> Any:
+    """Return a private value of the stored form of an input."""
+    if isinstance(form, Pickled):
+        return pickle.loads(form.data)  # noqa: S301 - pickled in this run
+    return form.copy() if isinstance(form, np.ndarray) else form
 
 
 def _map(path: str, dtype: np.dtype[Any]) -> Array:

@@ -14,6 +14,7 @@ from gristmill.engine.deliver import assemble, deliver
 from gristmill.engine.job import Job, Task
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
+from gristmill.engine.stores import Stores
 from gristmill.identity.keys import call_keys
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Constant, Element, Stage, Step
@@ -49,7 +50,7 @@ class StageRun:
         What it is.
     sources
         Everything its arguments come from outside the stage.
-    storage
+    stores
         Where its results are looked up.
     dead
         For each upstream output of the same run, the positions that have no value (failed or skipped).
@@ -60,17 +61,17 @@ class StageRun:
         plan: Plan,
         stage: Stage,
         sources: Mapping[str, Source],
-        storage: LocalStorage,
+        stores: Stores,
         dead: Mapping[str, Array],
     ) -> None:
         self.plan = plan
         self.stage = stage
         self.space = plan.space(stage)
-        self.storage = storage
+        self.stores = stores
         self.sources = sources
         self.size = self.space.size
         self.locators = [np.full(self.size, MISSING, dtype=np.int64) for _ in stage.steps]
-        self.indexes = [storage.index(step.prefix) for step in stage.steps]
+        self.indexes = [stores.of(step.node).index(step.prefix) for step in stage.steps]
         self.failures: dict[tuple[int, int], Failure] = {}
         self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         self.computed = 0
@@ -102,7 +103,11 @@ class StageRun:
         """Return the output `name` as a source for other stages."""
         k = self._step_of[name]
         output = self.stage.steps[k].outputs.index(name)
-        return OutputSource(self.storage, self.indexes[k], self.locators[k], output)
+        return OutputSource(self.storage(k), self.indexes[k], self.locators[k], output)
+
+    def storage(self, step: int) -> LocalStorage:
+        """Return where the results of a step are."""
+        return self.stores.of(self.stage.steps[step].node)
 
     def step_of(self, name: str) -> int:
         """Return which step makes `name`."""
@@ -146,15 +151,15 @@ class StageRun:
                 values[argument.parameter] = argument.given.value
                 continue
             name = argument.source
-            source = self.source(name) if name in self._step_of else self.sources[name]
+            source: Source = self.source(name) if name in self._step_of else self.sources[name]
             if isinstance(argument, Element):
                 forms = source.forms(self.space.elements(where, argument.axes))
-                values[argument.parameter] = deliver(forms, self.storage.value, writable=True)[0]
+                values[argument.parameter] = deliver(forms, source.load, writable=True)[0]
             else:
                 shape = self.plan.shapes[name]
                 elements = self.space.slices(where, argument.axes, shape)[0]
                 reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
-                found = deliver(source.forms(elements), self.storage.value, writable=True)
+                found = deliver(source.forms(elements), source.load, writable=True)
                 values[argument.parameter] = assemble(found, reduced, argument.form)
         return values
 

@@ -15,9 +15,10 @@ from gristmill.engine.job import Job
 from gristmill.engine.report import BatchReport
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST
+from gristmill.engine.stores import Stores
 from gristmill.engine.writer import Writer
 from gristmill.storage.claims import Claims
-from gristmill.storage.local import CallBlock, LocalStorage
+from gristmill.storage.local import CallBlock
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +39,7 @@ class StageWorker:
     ----------
     job
         The stage, with open sources.
-    storage
+    stores
         Where results go.
     claims
         Claims on calls below a computed one.
@@ -49,18 +50,18 @@ class StageWorker:
     """
 
     def __init__(
-        self, job: Job, storage: LocalStorage, claims: Claims, stop: threading.Event, *, portable: bool
+        self, job: Job, stores: Stores, claims: Claims, stop: threading.Event, *, portable: bool
     ) -> None:
         self.job = job
-        self.storage = storage
+        self.stores = stores
         self.claims = claims
         self._stop = stop
         self.portable = portable
         self.block_items = 1
         self.depth_first = False
         """Whether a large array goes from node to node: then one index after the other, to hold only one."""
-        self.writer = Writer(storage, claims.drop)
-        self.runners = [Runner(job, k, storage, interruptible=not portable) for k in range(len(job.tasks))]
+        self.runners = [Runner(job, k, stores, interruptible=not portable) for k in range(len(job.tasks))]
+        self._writers = {id(r.storage): Writer(r.storage, claims.drop) for r in self.runners}
         self.makers = {name: runner for runner in self.runners for name in runner.node.output_names}
         self.recent: dict[bytes, tuple[int, int]] = {}
         self.recent_blocks: list[CallBlock] = []
@@ -82,9 +83,9 @@ class StageWorker:
         """
         started = time.perf_counter()
         report = BatchReport([0] * len(self.runners))
-        written = self.storage.bytes_written
+        written = self.stores.bytes_written
         if not fresh or len(self.runners) > 1:
-            self.storage.refresh()
+            self.stores.refresh()
         try:
             self._run_all(positions, report, look_up=not fresh)
         except BaseException:
@@ -94,14 +95,24 @@ class StageWorker:
             self.recent.clear()
             self.recent_blocks.clear()
         report.seconds = time.perf_counter() - started
-        report.bytes_written = self.storage.bytes_written - written
+        report.bytes_written = self.stores.bytes_written - written
         return report
 
     def close(self) -> None:
         """Commit what is left and end the writer's thread."""
-        self.writer.close()
+        for writer in self._writers.values():
+            writer.close()
         for runner in self.runners:
             runner.caller.close()
+
+    def flush(self) -> None:
+        """Commit what has been finished."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def writer(self, runner: Runner) -> Writer:
+        """Return what takes the results of a step."""
+        return self._writers[id(runner.storage)]
 
     def remember(self, block: CallBlock) -> None:
         """Keep calls at hand until they are committed, in case one of them is needed again before that."""
@@ -114,12 +125,12 @@ class StageWorker:
 
     def _run_all(self, positions: Array, report: BatchReport, *, look_up: bool) -> None:
         waiting = self._run_blocks(positions, report, look_up=look_up)
-        self.writer.flush()
+        self.flush()
         while len(waiting) and not self._stop.is_set():
             time.sleep(_POLL_SECONDS)  # another process is at these calls; we hold no claim while we wait
-            self.storage.refresh()
+            self.stores.refresh()
             waiting = self._run_blocks(waiting, report, look_up=True)
-            self.writer.flush()
+            self.flush()
 
     def _run_blocks(self, positions: Array, report: BatchReport, *, look_up: bool) -> Array:
         """Run all of `positions` and return those that wait for somebody else's call."""

@@ -22,9 +22,9 @@ from gristmill.engine.process import BatchMessage, StaleCodeError, initialize, r
 from gristmill.engine.report import BatchReport
 from gristmill.engine.sources import InputSource, OutputSource, PublishedInput, PublishedOutput
 from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stores import Stores
 from gristmill.errors import GristmillError
 from gristmill.identity.digest import checksum
-from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 
@@ -80,16 +80,16 @@ class ParallelTransport:
 
     Parameters
     ----------
-    storage
-        The store that the workers open too.
+    stores
+        The stores that the workers open too.
     width
         How many processes.
     """
 
     name = "parallel"
 
-    def __init__(self, storage: LocalStorage, width: int) -> None:
-        self._storage = storage
+    def __init__(self, stores: Stores, width: int) -> None:
+        self._stores = stores
         self.width = width
         self.bytes_piped = 0
         self._slots: list[_Slot] = []
@@ -135,7 +135,7 @@ class ParallelTransport:
         *,
         fresh: bool,
     ) -> None:
-        message = pickle.dumps(BatchMessage.of(self._storage.spec, path, positions, fresh=fresh), protocol=5)
+        message = pickle.dumps(BatchMessage.of(self._stores.spec, path, positions, fresh=fresh), protocol=5)
         self.bytes_piped += len(message)
 
         def landed(future: "Future[bytes]") -> None:
@@ -196,7 +196,7 @@ class ParallelTransport:
         """Write the job of a stage, its inputs included, to files that the workers read."""
         number = stage.stage.number
         self._counter += 1
-        base = self._storage.scratch / f"{checksum(os.urandom(16)).hex()[:12]}{'-v' if by_value else ''}"
+        base = self._stores.kept.scratch / f"{checksum(os.urandom(16)).hex()[:12]}{'-v' if by_value else ''}"
         job = stage.job
         sources: dict[str, Any] = {}
         for position, (name, source) in enumerate(job.sources.items()):

@@ -8,8 +8,8 @@ import numpy as np
 
 from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stores import Stores
 from gristmill.engine.worker import StageWorker
-from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 
@@ -22,15 +22,15 @@ class SequentialTransport:
     bytes_piped = 0
     free = 1
 
-    def __init__(self, storage: LocalStorage) -> None:
-        self._storage = storage
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
         self._workers: dict[int, StageWorker] = {}
 
     def submit(self, stage: StageRun, positions: Array, *, fresh: bool) -> "Future[BatchReport]":
         worker = self._workers.get(stage.stage.number)
         if worker is None:
             worker = StageWorker(
-                stage.job, self._storage, self._storage.inner_claims, threading.Event(), portable=False
+                stage.job, self._stores, self._stores.kept.inner_claims, threading.Event(), portable=False
             )
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()

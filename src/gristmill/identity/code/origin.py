@@ -123,3 +123,22 @@ def counted(version: str, policy: Policy) -> str:
     if policy == "exact":
         return version
     return "" if policy == "ignore" else version.partition(".")[0]
+
+
+@cache
+def is_home(top: str) -> bool:
+    """Whether the package of a node's function is the user's own.
+
+    One that was installed is, if it came from a folder, a repository or an archive, or if it builds on gristmill,
+    or if nobody says where it came from. Otherwise ``pandas.concat`` as a node would be all of pandas.
+    """
+    if origin(top) is not Origin.LIBRARY:
+        return origin(top) is Origin.OWN
+    found = distribution(top)
+    if found is None:
+        return True
+    installed = metadata.distribution(found[0])
+    required = installed.requires or []
+    return bool(installed.read_text("direct_url.json")) or any(
+        name.startswith("gristmill") for name in required
+    )

@@ -1,0 +1,55 @@
+"""The stores of one run: the one that is kept, and a private one for what `cache=False` keeps nothing of."""
+
+from dataclasses import dataclass
+
+from gristmill.graph.node import Node
+from gristmill.storage.local import LocalStorage, StoreSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StoresSpec:
+    """How to open the same stores in another process."""
+
+    kept: StoreSpec
+    private: StoreSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where the results of one run go.
+
+    Every run has another private store, so that what is in it is found by this run and by no other.
+    """
+
+    kept: LocalStorage
+    private: LocalStorage | None = None
+
+    @classmethod
+    def open(cls, spec: StoresSpec) -> "Stores":
+        """Open the stores that `spec` names."""
+        return cls(LocalStorage(spec.kept), LocalStorage(spec.private) if spec.private else None)
+
+    @property
+    def spec(self) -> StoresSpec:
+        """How to open them elsewhere."""
+        return StoresSpec(self.kept.spec, self.private.spec if self.private else None)
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes that this process has added to the store that is kept."""
+        return self.kept.bytes_written
+
+    def of(self, node: Node) -> LocalStorage:
+        """Return where the results of `node` go."""
+        return self.kept if node.cache or self.private is None else self.private
+
+    def refresh(self) -> bool:
+        """Take in what others have appended; return whether there was anything."""
+        changed = self.kept.refresh()
+        return (self.private is not None and self.private.refresh()) or changed
+
+    def close(self) -> None:
+        """Close both."""
+        self.kept.close()
+        if self.private is not None:
+            self.private.close()
