@@ -1,7 +1,7 @@
 """What is remembered of files that were hashed before.
 
-Owns when two looks at a file see the same content, and a form in which a store can keep that. Knows nothing of
-how content is hashed.
+Owns when two looks at a file see the same content, and a form in which a store can keep that. Knows nothing
+of how content is hashed.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def custom_writer(function: Callable[[Any], object]) -> Writer:
 def library_writer(base: type, write_base: Writer) -> Writer:
     """Write an instance of a subclass of a library's class: the class, the content, what was added.
 
-    Those are its own slots and public attributes; private ones belong to the library, whose writer knows them.
+    That is its own slots and public attributes; private ones belong to the library, whose writer knows them.
     """
 
     def write(encoder: Encoder, value: object) -> None:

@@ -60,7 +60,9 @@ def frame() -> Any:
     return pd.DataFrame(PANDAS_COLUMNS)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f)), lambda f: f.copy()])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f)), lambda f: f.copy()]
+)
 def test_a_copy_of_a_pandas_frame_is_the_same(copied: Any) -> None:
     assert digest(copied(frame())) == digest(frame())
     for name in PANDAS_COLUMNS:
@@ -113,24 +115,48 @@ def test_the_blocks_of_a_pandas_frame_do_not_count() -> None:
 
 def test_pandas_indexes_dtypes_and_scalars_have_digests_of_their_own() -> None:
     values = [
-        pd.Index([1, 2]), pd.Index([1, 2], name="n"), pd.Index([1.0, 2.0]), pd.Index(["a"]), pd.RangeIndex(1, 3),
-        pd.MultiIndex.from_product([[1, 2], ["a"]]), pd.date_range("2020", periods=3),
-        pd.DatetimeIndex(pd.date_range("2020", periods=3), freq=None), pd.CategoricalIndex(["a"]),
-        pd.Timestamp("2020"), pd.Timestamp("2020", tz="UTC"), pd.Timestamp("2020").as_unit("ns"), pd.NaT, pd.NA,
-        pd.Timedelta(1), pd.Period("2020"), pd.Period("2020", "D"), pd.Interval(1, 2), pd.Interval(1, 2, "both"),
-        pd.offsets.Day(), pd.offsets.Day(2), pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["a"], ordered=True),
-        pd.CategoricalDtype(["a", "b"]), pd.DatetimeTZDtype("ns", "UTC"), pd.Int8Dtype(), pd.Int16Dtype(),
-        pd.StringDtype("python"), pd.PeriodDtype("D"), pd.ArrowDtype(pa.int8()), dt.datetime(2020, 1, 1),
-        pd.Categorical(["a", "b"], ["a", "b"]), pd.Categorical(["a", "b"], ["b", "a"]),
+        pd.Index([1, 2]),
+        pd.Index([1, 2], name="n"),
+        pd.Index([1.0, 2.0]),
+        pd.Index(["a"]),
+        pd.RangeIndex(1, 3),
+        pd.MultiIndex.from_product([[1, 2], ["a"]]),
+        pd.date_range("2020", periods=3),
+        pd.DatetimeIndex(pd.date_range("2020", periods=3), freq=None),
+        pd.CategoricalIndex(["a"]),
+        pd.Timestamp("2020"),
+        pd.Timestamp("2020", tz="UTC"),
+        pd.Timestamp("2020").as_unit("ns"),
+        pd.NaT,
+        pd.NA,
+        pd.Timedelta(1),
+        pd.Period("2020"),
+        pd.Period("2020", "D"),
+        pd.Interval(1, 2),
+        pd.Interval(1, 2, "both"),
+        pd.offsets.Day(),
+        pd.offsets.Day(2),
+        pd.CategoricalDtype(["a"]),
+        pd.CategoricalDtype(["a"], ordered=True),
+        pd.CategoricalDtype(["a", "b"]),
+        pd.DatetimeTZDtype("ns", "UTC"),
+        pd.Int8Dtype(),
+        pd.Int16Dtype(),
+        pd.StringDtype("python"),
+        pd.PeriodDtype("D"),
+        pd.ArrowDtype(pa.int8()),
+        dt.datetime(2020, 1, 1),  # noqa: DTZ001 - without a zone is a value too
+        pd.Categorical(["a", "b"], ["a", "b"]),
+        pd.Categorical(["a", "b"], ["b", "a"]),
         pd.Categorical(["a", "b"], ["a", "b"], ordered=True),
-    ]  # fmt: skip
+    ]
     assert all_different(values)
     for value in values:
         assert digest(pickle.loads(pickle.dumps(value))) == digest(value)
 
 
 def test_what_a_subclass_of_a_frame_carries_along_counts() -> None:
-    class Survey(pd.DataFrame):  # type: ignore[misc, unused-ignore]
+    class Survey(pd.DataFrame):  # type: ignore[misc, name-defined, unused-ignore]
         _metadata = ["place"]  # noqa: RUF012 - as pandas documents it
 
         @property
@@ -148,12 +174,13 @@ def test_what_a_subclass_of_a_frame_carries_along_counts() -> None:
 
 def test_an_error_names_the_column() -> None:
     with pytest.raises(DigestError, match=r"^value\['a'\]\[1\] has no digest"):
-        digest(pd.DataFrame({"a": [1, (x for x in [])]}, dtype=object))
+        digest(pd.DataFrame({"a": [1, iter(())]}, dtype=object))
     with pytest.raises(DigestError, match=r"^value\['o'\]\[1\] has no digest"):
-        digest(pl.DataFrame({"o": pl.Series([1, (x for x in [])], dtype=pl.Object)}))
+        digest(pl.DataFrame({"o": pl.Series([1, iter(())], dtype=pl.Object)}))
 
 
-DAY, NOON = dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 12)
+DAY = dt.date(2020, 1, 1)
+NOON = dt.datetime(2020, 1, 1, 12)  # noqa: DTZ001 - without a zone is a value too
 
 ARROW: list[tuple[list[Any], Any]] = [
     ([1, None, 3], pa.int64()),
@@ -189,7 +216,9 @@ def test_how_arrow_data_is_laid_out_does_not_count(values: list[Any], kind: Any)
     assert digest(doubled[len(array) :]) == digest(array) == digest(doubled[: len(array)])
     assert digest(pa.chunked_array([array[:1], array[1:]])) == digest(pa.chunked_array([array]))
     assert digest(pickle.loads(pickle.dumps(array))) == digest(array)
-    assert all_different([array, array[:-1], pa.chunked_array([array]), array.type, array[0], pa.array([], kind)])
+    assert all_different(
+        [array, array[:-1], pa.chunked_array([array]), array.type, array[0], pa.array([], kind)]
+    )
 
 
 def test_arrow_types_differ() -> None:
@@ -300,9 +329,17 @@ def test_names_dimensions_coordinates_and_attributes_make_an_xarray_value() -> N
 def test_values_of_different_libraries_differ() -> None:
     column = [1, 2, 3]
     values = [
-        column, np.array(column), pd.Series(column), pl.Series(column), pa.array(column), pd.Index(column),
-        xr.DataArray(column), pd.DataFrame({"a": column}), pl.DataFrame({"a": column}), pa.table({"a": column}),
+        column,
+        np.array(column),
+        pd.Series(column),
+        pl.Series(column),
+        pa.array(column),
+        pd.Index(column),
+        xr.DataArray(column),
+        pd.DataFrame({"a": column}),
+        pl.DataFrame({"a": column}),
+        pa.table({"a": column}),
         xr.Dataset({"a": ("x", column)}),
-    ]  # fmt: skip
+    ]
     assert all_different(values)
     assert len(list(itertools.combinations(values, 2))) == 55

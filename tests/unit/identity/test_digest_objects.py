@@ -88,7 +88,9 @@ SAME_KIND: list[tuple[Any, Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("one", "equal", "other"), SAME_KIND, ids=[type(row[0]).__name__ for row in SAME_KIND])
+@pytest.mark.parametrize(
+    ("one", "equal", "other"), SAME_KIND, ids=[type(row[0]).__name__ for row in SAME_KIND]
+)
 def test_class_and_fields_make_an_object(one: Any, equal: Any, other: Any) -> None:
     assert digest(one) == digest(equal)
     assert digest(one) != digest(other)

@@ -57,7 +57,12 @@ def test_the_way_a_path_is_written_does_not_count(tmp_path: Path, monkeypatch: p
     write(tmp_path / "folder" / "a", "1")
     monkeypatch.chdir(tmp_path / "folder")
     assert digest(File("a")) == digest(File("../folder/a")) == digest(File(tmp_path / "folder" / "a"))
-    assert digest(Dir(".")) == digest(Dir("../folder")) == digest(Dir("../folder/")) == digest(Dir(tmp_path / "folder"))
+    assert (
+        digest(Dir("."))
+        == digest(Dir("../folder"))
+        == digest(Dir("../folder/"))
+        == digest(Dir(tmp_path / "folder"))
+    )
 
 
 def test_a_file_is_a_path_and_a_value(tmp_path: Path) -> None:
@@ -161,7 +166,7 @@ def test_a_file_larger_than_a_block_is_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [File, Dir])
-def test_a_missing_path_is_named(kind: type[File] | type[Dir], tmp_path: Path) -> None:
+def test_a_missing_path_is_named(kind: type[File | Dir], tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     with pytest.raises(FileNotFoundError, match=re.escape(str(missing))):
         digest(kind(missing))

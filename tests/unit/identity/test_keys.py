@@ -53,7 +53,10 @@ def test_a_call_has_the_key_it_has_alone_wherever_it_is_in_a_map() -> None:
 
 
 def test_swapped_arguments_make_another_key() -> None:
-    orders = {call_keys(PREFIX, list(order), 1) for order in itertools.permutations([digest(1), digest(2), digest(3)])}
+    orders = {
+        call_keys(PREFIX, list(order), 1)
+        for order in itertools.permutations([digest(1), digest(2), digest(3)])
+    }
     assert len(orders) == 6
 
 

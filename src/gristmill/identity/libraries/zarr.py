@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import zarr
 from xxhash import xxh3_128
 
 from gristmill.identity.arrays import buffer_of, header_of, write_array
@@ -18,12 +18,11 @@ SLAB = 1 << 26
 
 
 def writers() -> Mapping[type, Writer]:
-    """Return the writers of zarr's types; it is loaded, since one of its values is here."""
-    zarr = sys.modules["zarr"]
+    """Return the writers of zarr's types."""
     return {zarr.Array: _write_zarr, zarr.Group: _refuse}
 
 
-def _refuse(_: Encoder, value: object) -> None:
+def _refuse(_: Encoder, value: zarr.Group) -> None:
     raise NoIdentityError(value, "a zarr group is a place, not a value; pass its arrays")
 
 
