@@ -1,53 +1,80 @@
-"""Disk-cached, storage-backed map-reduce for plain Python functions."""
+"""Disk-cached, storage-backed map-reduce for plain Python functions.
 
-from gristmill.engine.engine import Engine
-from gristmill.errors import (
-    DigestError,
-    GraphError,
-    GristmillError,
-    InputError,
-    IntegrityError,
-    ItemTimeoutError,
-    MapSpecError,
-    RaggedError,
-    StoreError,
-    StorePermissionError,
-    StoreVersionError,
-    WorkerDiedError,
-)
-from gristmill.events import Callback
-from gristmill.graph.node import Node, node
-from gristmill.identity.digest import Digest, digest, register_digest
-from gristmill.identity.fingerprint import fingerprint
-from gristmill.pipeline import Pipeline
-from gristmill.result import ItemError, MappedOutput, MapResult, Stats
-from gristmill.store import Store
+The public names, each loaded when it is first used: a worker process imports this package before it can watch its
+parent, so importing it must cost nothing.
+"""
 
-__all__ = [
-    "Callback",
-    "Digest",
-    "DigestError",
-    "Engine",
-    "GraphError",
-    "GristmillError",
-    "InputError",
-    "IntegrityError",
-    "ItemError",
-    "ItemTimeoutError",
-    "MapResult",
-    "MapSpecError",
-    "MappedOutput",
-    "Node",
-    "Pipeline",
-    "RaggedError",
-    "Stats",
-    "Store",
-    "StoreError",
-    "StorePermissionError",
-    "StoreVersionError",
-    "WorkerDiedError",
-    "digest",
-    "fingerprint",
-    "node",
-    "register_digest",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gristmill.engine.engine import Engine as Engine
+    from gristmill.errors import DigestError as DigestError
+    from gristmill.errors import GraphError as GraphError
+    from gristmill.errors import GristmillError as GristmillError
+    from gristmill.errors import InputError as InputError
+    from gristmill.errors import IntegrityError as IntegrityError
+    from gristmill.errors import ItemTimeoutError as ItemTimeoutError
+    from gristmill.errors import MapSpecError as MapSpecError
+    from gristmill.errors import RaggedError as RaggedError
+    from gristmill.errors import StoreError as StoreError
+    from gristmill.errors import StorePermissionError as StorePermissionError
+    from gristmill.errors import StoreVersionError as StoreVersionError
+    from gristmill.errors import WorkerDiedError as WorkerDiedError
+    from gristmill.events import Callback as Callback
+    from gristmill.graph.node import Node as Node
+    from gristmill.graph.node import node as node
+    from gristmill.identity.digest import Digest as Digest
+    from gristmill.identity.digest import digest as digest
+    from gristmill.identity.digest import register_digest as register_digest
+    from gristmill.identity.files import Dir as Dir
+    from gristmill.identity.files import File as File
+    from gristmill.identity.fingerprint import fingerprint as fingerprint
+    from gristmill.observe.progress import ProgressCallback as ProgressCallback
+    from gristmill.pipeline import Pipeline as Pipeline
+    from gristmill.result import ItemError as ItemError
+    from gristmill.result import MappedOutput as MappedOutput
+    from gristmill.result import MapResult as MapResult
+    from gristmill.result import Stats as Stats
+    from gristmill.store import Store as Store
+
+_HOMES = {
+    "engine.engine": ("Engine",),
+    "errors": (
+        "DigestError",
+        "GraphError",
+        "GristmillError",
+        "InputError",
+        "IntegrityError",
+        "ItemTimeoutError",
+        "MapSpecError",
+        "RaggedError",
+        "StoreError",
+        "StorePermissionError",
+        "StoreVersionError",
+        "WorkerDiedError",
+    ),
+    "events": ("Callback",),
+    "graph.node": ("Node", "node"),
+    "identity.digest": ("Digest", "digest", "register_digest"),
+    "identity.files": ("Dir", "File"),
+    "identity.fingerprint": ("fingerprint",),
+    "observe.progress": ("ProgressCallback",),
+    "pipeline": ("Pipeline",),
+    "result": ("ItemError", "MapResult", "MappedOutput", "Stats"),
+    "store": ("Store",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the one list of public names
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

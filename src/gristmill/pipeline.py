@@ -240,10 +240,11 @@ class Pipeline:
 def _as_node(given: Any) -> Node:
     if isinstance(given, Node):
         return given
-    if isinstance(given, tuple) and len(given) == 2 and callable(given[0]):
-        return node(given[0], mapspec=given[1])
-    if callable(given):
-        return node(given)
+    match given:
+        case (function, str() as mapspec) if callable(function):
+            return node(function, mapspec=mapspec)
+        case function if callable(function):
+            return node(function)
     raise GraphError(f"a pipeline has nodes, functions and (function, mapspec) pairs; found {given!r}")
 
 

@@ -13,7 +13,7 @@ from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.local import LocalStorage
 
 if TYPE_CHECKING:
-    import zarr
+    from zarr import Array as ZarrArray
 
 Array = np.ndarray[Any, Any]
 _BLOCK = 4096
@@ -183,7 +183,7 @@ class MappedOutput:
         return np.ma.MaskedArray(data.reshape(shape), mask.reshape(shape))
 
     @property
-    def zarr(self) -> "zarr.Array[Any]":
+    def zarr(self) -> "ZarrArray[Any]":
         """A read-only `zarr.Array` whose chunks are read from the store, verified.
 
         Raises
@@ -203,11 +203,11 @@ class MappedOutput:
             self._space.axes, self._space.shape, self._space.shape + shape, dtype, self._element_bytes
         )
 
-    def to_zarr(self, path: str) -> "zarr.Array[Any]":
+    def to_zarr(self, path: str) -> "ZarrArray[Any]":
         """Write a zarr array of its own to `path`, chunked as here, and return it."""
         from gristmill.storage.zarrstore import copy_array
 
-        return copy_array(self.zarr, path)
+        return copy_array(self.zarr, self._space.axes, path)
 
     def scalar(self) -> Any:
         """Return the one element of an output without axes."""
@@ -285,7 +285,7 @@ class MappedOutput:
             self._check_complete(positions)
         found = self._retry(lambda: self._load(positions[there]))
         if len(there) == len(positions):
-            return found
+            return list(found)
         values = [absent] * len(positions)
         for place, value in zip(there.tolist(), found, strict=True):
             values[place] = value

@@ -15,9 +15,9 @@ from gristmill.cli.demo_job import demo_pipeline
 from gristmill.cli.demo_kill import kill_later
 from gristmill.cli.demo_report import Report
 from gristmill.cli.demo_sources import module_name, python_files, standard_library
-from gristmill.cli.words import again, counted
+from gristmill.cli.words import again, counted, short_path
 from gristmill.engine.specs import cpu_count
-from gristmill.errors import GristmillError, StorePermissionError, StoreVersionError
+from gristmill.errors import GristmillError, StoreError
 from gristmill.identity.files import File
 from gristmill.store import Store
 
@@ -32,7 +32,7 @@ class Demo:
     """When it began, by `time.perf_counter`."""
     source: Path | None = None
     """The folder of Python files to examine; the standard library by default."""
-    store: Path | None = None
+    store: str | None = None
     """Where results are kept; the default store if None."""
     workers: int | None = None
     """Worker processes; one per CPU if None."""
@@ -43,26 +43,32 @@ class Demo:
         """Run, report on the terminal, and return the exit code."""
         console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         try:
-            report = self.run(console)
+            store = _opened(self.store)
+        except StoreError as error:
+            console.print(f"Error: {error}")
+            return USAGE
+        try:
+            with store:
+                report = self.run(store, console)
         except KeyboardInterrupt:
-            console.print(f"Interrupted. What was finished is kept; go on with: {again()}")
+            console.print(f"Interrupted; what was finished is kept. To go on: {again()}")
             return INTERRUPTED
         except GristmillError as error:
             console.print(f"Error: {error}")
-            return USAGE if isinstance(error, StoreVersionError | StorePermissionError) else FAILED
+            return FAILED
         if as_json:
             report.print_json()
         else:
             report.show(Console(highlight=False, markup=False))
-        return FAILED if report.stats.failed else DONE
+        return DONE
 
-    def run(self, console: Console) -> Report:
+    def run(self, store: Store, console: Console) -> Report:
         """Examine the modules; tell `console` how it goes.
 
         Raises
         ------
         GristmillError
-            The store cannot be used, or there is nothing to examine.
+            There is nothing to examine, a call failed, or the store does not take results.
         """
         root = self.source or standard_library()
         files = python_files(root)
@@ -70,17 +76,27 @@ class Demo:
             raise GristmillError(f"there are no Python files to examine in {root}")
         console.print(self._opening(len(files)))
         display = Display(console)
-        with Store(self.store) as store, kill_later(self.kill_after, display):
+        with kill_later(self.kill_after, display):
             pipeline = demo_pipeline(store, self.workers).with_(callbacks=[display])
             modules = [module_name(path, root) for path in files]
             inputs = {"source": [File(path) for path in files], "module": modules}
             result = pipeline.map(inputs, output_name=pipeline.outputs, on_error="continue", progress=False)
+            if result.errors:
+                failed = counted(len(result.errors), "call")
+                raise GristmillError(f"{failed} failed, the first: {result.errors[0]!r}")
             return Report.of(result, modules, store.location, time.perf_counter() - self.started)
 
     def _opening(self, modules: int) -> str:
-        what = f"in {self.source}" if self.source else f"of Python {_version()}'s standard library"
-        workers = counted(self.workers or cpu_count(), "worker process", "worker processes")
-        return f"Examining the {counted(modules, 'module')} {what} with {workers}."
+        library = f"of Python {_version()}'s standard library"
+        what = f"in {short_path(self.source)}" if self.source else library
+        workers = counted(self.workers or cpu_count(), "process", "processes")
+        return f"Examining {counted(modules, 'module')} {what} with {workers}."
+
+
+def _opened(location: str | None) -> Store:
+    store = Store(location)
+    _ = store.storage  # so that a place that cannot be used is refused before anything else is said
+    return store
 
 
 def _version() -> str:

@@ -34,9 +34,7 @@ class Display(Callback):
         """Say what was found of the map; reductions speak for themselves."""
         if event.total > 1 and 0 < event.found < event.total:
             left = event.total - event.found
-            self._console.print(
-                f"{event.found:,} of {event.total:,} are finished already; {left:,} are left."
-            )
+            self._console.print(f"{event.found:,} of them are finished already; {left:,} are left.")
         self._tell("on_stage_start", event)
 
     def on_stage_progress(self, event: StageEvent) -> None:

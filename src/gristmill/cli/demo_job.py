@@ -104,8 +104,9 @@ def similar(
 ) -> list[tuple[float, str, str]]:
     """Return the most similar pairs of modules from different packages, each with its similarity.
 
-    That is the cosine between the square roots of their bigram counts (the Bhattacharyya coefficient of the two
-    distributions), so that indentation does not decide alone. Modules of fewer than `at_least` bigrams are left out.
+    That is the cosine between the square roots of their bigram counts (the Bhattacharyya coefficient of the
+    two distributions), so that indentation does not decide alone. Modules of fewer than `at_least` bigrams
+    are left out.
     """
     large = [k for k, matrix in enumerate(bigrams) if matrix.sum() >= at_least]
     products = _products([bigrams[k] for k in large])
@@ -120,7 +121,7 @@ def similar(
 
 
 def _products(matrices: list[Matrix]) -> NDArray[np.float64]:
-    """Scalar products of the square roots of all pairs of matrices, some rows at a time: memory stays small."""
+    """Scalar products of the square roots of all pairs of matrices; some rows at a time, to save memory."""
     products = np.zeros((len(matrices), len(matrices)))
     for row in range(0, 256 if matrices else 0, _ROWS):
         block = np.stack([matrix[row : row + _ROWS].reshape(-1) for matrix in matrices]).astype(np.float32)

@@ -17,6 +17,8 @@ def kill_later(seconds: float | None, display: Display) -> Iterator[None]:
     if seconds is None:
         yield
         return
+    # loky's resource tracker outlives the kill, tidies up, and would warn of that beside the next prompt.
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:loky.backend.resource_tracker"
     timer = threading.Timer(seconds, kill_everything, (display, f"--kill-after {seconds:g}"))
     timer.daemon = True
     timer.start()
@@ -24,15 +26,15 @@ def kill_later(seconds: float | None, display: Display) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-    display.last_words(f"This was over before --kill-after {seconds:g}; nothing was killed.")
+    display.last_words(f"All was done before --kill-after {seconds:g}: nothing was killed.")
 
 
 def kill_everything(display: Display, reason: str) -> None:
     """Say what happens, then send SIGKILL to the worker processes and to this one."""
     workers = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
     display.last_words(
-        f"{reason}: killing this process and its {counted(len(workers), 'worker')} with SIGKILL. "
-        f"Go on with: {again('--kill-after')}"
+        f"{reason}: sending SIGKILL to this process and its {counted(len(workers), 'worker')}. "
+        f"To go on: {again('--kill-after')}"
     )
     for pid in workers:
         with contextlib.suppress(ProcessLookupError):

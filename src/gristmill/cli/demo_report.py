@@ -33,8 +33,6 @@ class Report:
     similar: list[tuple[float, str, str]]
     problems: dict[str, str]
     """Modules that could not be parsed, and why."""
-    errors: list[str]
-    """Calls that failed."""
 
     @classmethod
     def of(cls, result: MapResult, modules: list[str], store: Path, seconds: float) -> Self:
@@ -49,7 +47,6 @@ class Report:
             identifiers=result["identifiers"],
             similar=result["similar"],
             problems=result["problems"],
-            errors=[repr(error) for error in result.errors],
         )
 
     def print_json(self) -> None:
@@ -66,8 +63,6 @@ class Report:
         console.print()
         for name, problem in list(self.problems.items())[:_ROWS]:
             console.print(f"{name} is not valid Python: {problem}", style="yellow")
-        for error in self.errors[:_ROWS]:
-            console.print(error, style="red")
         if self.matrices is not None:
             console.print("The matrices of all modules are one zarr array on disk; open it with")
             console.print(f"  {self._opener(self.matrices)}", soft_wrap=True)
@@ -77,7 +72,6 @@ class Report:
             "examined": f"{counted(self.modules, 'module')}, {counted(self.lines, 'line')}",
             "computed": counted(self.stats.computed, "call"),
             "reused": counted(self.stats.cached, "call"),
-            "failed": counted(self.stats.failed, "call") if self.stats.failed else "",
             "written": decimal(self.stats.bytes_written),
             "store": short_path(self.store),
             "took": f"{self.seconds:.1f} s",
@@ -86,8 +80,7 @@ class Report:
         table.add_column(style="bold cyan")
         table.add_column(overflow="fold")
         for name, text in rows.items():
-            if text:
-                table.add_row(name, text)
+            table.add_row(name, text)
         return table
 
     def _identifiers(self) -> Table:

@@ -48,7 +48,7 @@ def demo(
         ),
     ] = None,
     store: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="PATH", help="Where to keep results: $GRISTMILL_STORE by default, else .gristmill here."
         ),
@@ -61,8 +61,8 @@ def demo(
 ) -> None:
     """Examine every module of Python's standard library, in parallel.
 
-    The first run computes, the second finds everything in the store. Stop a run however you like: the next one
-    computes only what is left.
+    The first run computes, the second finds everything in the store. Stop a run however you like: the next
+    one computes only what is left.
     """
     import time
 

@@ -18,7 +18,8 @@ from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST, Source, load_input, take
 from gristmill.errors import IntegrityError
 from gristmill.identity.digest import merkle
-from gristmill.identity.keys import SIZE, call_keys
+from gristmill.identity.keys import call_keys
+from gristmill.identity.types import SIZE
 from gristmill.plan.stage import Argument, Constant, Element, Slice
 from gristmill.storage.elements import ChunkRef, ObjectRef
 from gristmill.storage.index import MISSING
@@ -309,7 +310,7 @@ class Block:
         shape = self._job.shapes[argument.source]
         reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
         parts = self._job.space.slices(self._positions[rows], argument.axes, shape)
-        found = []
+        found: list[Any] = []
         for k, elements in enumerate(parts):
             values = self._gather(argument.source, elements)
             if values is None:

@@ -39,7 +39,7 @@ class Engine:
     """Both executors, parsed."""
 
     def __post_init__(self) -> None:
-        width = self.max_workers
+        width: object = self.max_workers
         if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
             raise InputError(f"max_workers is {width!r}; it must be a positive number of processes, or None")
         specs = {

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gristmill.engine.sources import Source
 from gristmill.graph.node import Node
 from gristmill.plan.space import Space
 from gristmill.plan.stage import Argument, Step
@@ -33,5 +32,5 @@ class Job:
     tasks: tuple[Task, ...]
     shapes: Mapping[str, tuple[int, ...]]
     """Extents of the outputs that slices are taken from."""
-    sources: Mapping[str, Source | Any]
-    """Where arguments from outside the stage are; references to them while the job travels."""
+    sources: Mapping[str, Any]
+    """Where arguments from outside the stage are: a `Source` each, or a `SourceRef` while the job travels."""

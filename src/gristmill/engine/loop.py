@@ -22,7 +22,7 @@ from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import WorkerDiedError
 from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
-from gristmill.identity.keys import SIZE
+from gristmill.identity.types import SIZE
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Constant, Stage
 

@@ -1,32 +1,27 @@
 """The worker process: what runs in it, and how it ends with its parent.
 
-A worker keeps the stores and jobs it has opened. It ignores Ctrl-C (the engine decides what to do), and when its
-parent is gone it starts nothing more, commits what it has finished and exits.
+A worker keeps the stores and jobs it has opened. When its parent is gone, it starts nothing more and commits what
+it has finished; the watchdog then ends it.
 """
 
 import contextlib
-import os
 import pickle
-import signal
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from gristmill.engine import watchdog
 from gristmill.engine.job import Job
-from gristmill.engine.sources import SourceRef
 from gristmill.engine.stores import Stores, StoresSpec
 from gristmill.engine.worker import StageWorker
 
 Array = np.ndarray[Any, Any]
 
-_WATCH_SECONDS = 0.1
-_LAST_WORDS_SECONDS = 0.7
-"""How long an orphan may take to commit what it has finished."""
 _JOBS = 8
+"""Jobs kept open; the one that was used the longest ago goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,8 @@ class _WorkerProcess:
         return worker
 
     def last_words(self) -> None:
-        """Commit what has been finished."""
+        """Start nothing more, and commit what has been finished."""
+        self.stop.set()
         for worker in tuple(self._jobs.values()):
             with contextlib.suppress(Exception):  # nobody is left to be told
                 worker.flush()
@@ -110,37 +106,25 @@ def _open_job(path: str, stores: Stores) -> Job:
     for task in job.tasks:
         if bytes(task.node.fingerprint) != task.fingerprint:
             raise StaleCodeError(task.node.name)
-    sources = {name: _opened(ref, stores) for name, ref in job.sources.items()}
+    sources = {name: ref.open(stores) for name, ref in job.sources.items()}
     return replace(job, sources=sources)
 
 
-def _opened(ref: SourceRef, stores: Stores) -> Any:
-    return ref.open(stores)
+_PROCESS: list[_WorkerProcess] = []  # a worker process has one state; there is nowhere else to keep it
 
 
-_PROCESS: _WorkerProcess | None = None  # a worker process has one state; there is nowhere else to keep it
-
-
-def initialize(parent: int) -> None:
-    """Prepare a new worker process.
-
-    Parameters
-    ----------
-    parent
-        Process id of the engine; when it is no longer the parent, this process ends.
-    """
-    global _PROCESS  # noqa: PLW0603 - see _PROCESS
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _PROCESS = _WorkerProcess()
-    threading.Thread(target=_watch, args=(parent, _PROCESS), name="gristmill-watchdog", daemon=True).start()
+def _process() -> _WorkerProcess:
+    if not _PROCESS:
+        _PROCESS.append(_WorkerProcess())
+        watchdog.before_end(_PROCESS[0].last_words)
+    return _PROCESS[0]
 
 
 def run_batch(message: bytes) -> bytes:
     """Run one batch; the pickled `BatchMessage` in, the pickled `BatchReport` or exception out."""
-    assert _PROCESS is not None
     batch: BatchMessage = pickle.loads(message)  # noqa: S301 - from the parent process
     try:
-        worker = _PROCESS.worker(batch.stores, batch.job)
+        worker = _process().worker(batch.stores, batch.job)
         answer: Any = worker.run(batch.indices(), fresh=batch.fresh)
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error
@@ -148,14 +132,3 @@ def run_batch(message: bytes) -> bytes:
         return pickle.dumps(answer, protocol=5)
     except Exception:  # noqa: BLE001 - an exception of ours that carries something odd
         return pickle.dumps(RuntimeError(f"{type(answer).__name__}: {answer}"), protocol=5)
-
-
-def _watch(parent: int, process: _WorkerProcess) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
-    process.stop.set()
-    killer = threading.Timer(_LAST_WORDS_SECONDS, os._exit, (1,))
-    killer.daemon = True
-    killer.start()
-    process.last_words()
-    os._exit(1)

@@ -15,7 +15,7 @@ import numpy as np
 from gristmill.engine.deliver import Shared, as_form
 from gristmill.engine.stores import Stores
 from gristmill.errors import InputError
-from gristmill.identity.keys import SIZE
+from gristmill.identity.types import SIZE
 from gristmill.plan.inputs import MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
 from gristmill.storage.elements import SCALARS, Pickled
@@ -204,7 +204,7 @@ def _publish_input(given: MappedInput, path: Path) -> PublishedInput:
     if isinstance(elements, np.ndarray) and elements.dtype.kind in "biufcmMSU":
         elements.tofile(values)
         return PublishedInput(digests, values, None, elements.shape, elements.dtype.str)
-    packed = pack(elements) if _fixed_width(elements) else None
+    packed = pack(list(elements)) if _fixed_width(elements) else None
     if packed is not None and packed.codec["kind"] in _FIXED:
         Path(values).write_bytes(packed.payload)
         width = len(packed.payload) // len(elements)

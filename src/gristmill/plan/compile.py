@@ -110,7 +110,7 @@ class _Compiler:
         self.whole: dict[tuple[str, int], WholeInput] = {}
 
     def arguments(self, node: Node) -> tuple[Argument, ...]:
-        found = [
+        found: list[Argument] = [
             Constant(node.own_name(name), self._constant(name, value)) for name, value in node.bound.items()
         ]
         found += [self._argument(node, name) for name in node.parameters]

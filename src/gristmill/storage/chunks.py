@@ -79,7 +79,7 @@ class ChunkFiles:
             The file is missing, has another length, or does not match its checksum.
         """
         array = np.empty(ref.shape, dtype=np.dtype(ref.dtype))
-        buffer = memoryview(array.reshape(-1)).cast("B")
+        buffer = raw_bytes(array)
         path = self.path(ref.checksum)
         try:
             with path.open("rb", buffering=0) as file:
@@ -106,6 +106,11 @@ class ChunkFiles:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def raw_bytes(array: Array) -> memoryview:
+    """Return the buffer of a C-contiguous array, byte by byte, without a copy."""
+    return memoryview(array.reshape(-1).view(np.uint8).data)
 
 
 def _read_into(descriptor: int, buffer: memoryview) -> int:

@@ -23,8 +23,10 @@ import numpy as np
 
 try:
     import fcntl
+
+    HAS_FLOCK = True
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    HAS_FLOCK = False
 
 Array = np.ndarray[Any, Any]
 
@@ -64,7 +66,7 @@ class Claims:
 
     def take(self, keys: bytes) -> Array:
         """Claim the calls `keys`; return a mask that is True where the claim was granted."""
-        if fcntl is None:
+        if not HAS_FLOCK:
             return np.ones(len(keys) // 16, dtype=bool)
         slots = _slots(keys)
         with self._locked():
@@ -78,11 +80,11 @@ class Claims:
             mine = slots[granted]
             self._table[mine] = self._owner
             self._count(mine, 1)
-        return granted
+        return np.asarray(granted)
 
     def drop(self, keys: bytes) -> None:
         """Give the granted claims on `keys` back."""
-        if fcntl is None or not keys:
+        if not (HAS_FLOCK and keys):
             return
         slots = _slots(keys)
         with self._locked():

@@ -152,7 +152,8 @@ _PACKERS: dict[type, Callable[[Any], Packed | None]] = {
 
 
 def _unpack_numbers(packed: Packed, count: int) -> list[Any]:
-    return np.frombuffer(packed.payload, dtype=_PYTHON_DTYPES[packed.codec["kind"]]).tolist()
+    items: list[Any] = np.frombuffer(packed.payload, dtype=_PYTHON_DTYPES[packed.codec["kind"]]).tolist()
+    return items
 
 
 def _split(packed: Packed, count: int) -> list[bytes]:

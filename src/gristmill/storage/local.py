@@ -15,7 +15,7 @@ import numpy as np
 from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError
-from gristmill.storage.chunks import ChunkFiles
+from gristmill.storage.chunks import ChunkFiles, raw_bytes
 from gristmill.storage.claims import Claims
 from gristmill.storage.columns import Packed, as_array, unpack
 from gristmill.storage.elements import (
@@ -209,7 +209,7 @@ class LocalStorage:
 
     def array(self, index: KeyIndex, locators: Array, output: int) -> Array | None:
         """Return packed numbers at `locators` as one array, or None where they are not all of one kind."""
-        parts = []
+        parts: list[Array] = []
         for segment, _, positions in index.runs(locators):
             if segment.codecs[output]["kind"] not in ("int", "float", "bool", "complex", "scalar", "array"):
                 return None
@@ -296,7 +296,7 @@ class LocalStorage:
             self._scratch = self._chunks = None
 
     def _keep_chunk(self, array: Array, checksum: bytes | None) -> ChunkRef:
-        buffer = memoryview(array.reshape(-1)).cast("B")
+        buffer = raw_bytes(array)
         name = checksum or xxh3_128_digest(buffer)
         if self.chunks.write(name, buffer):
             self.bytes_written += len(buffer)

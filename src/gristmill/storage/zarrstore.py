@@ -6,7 +6,7 @@ Packed and chunked elements look alike, and what is missing raises: stock zarr w
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
@@ -120,17 +120,17 @@ def open_array(
 ) -> "zarr.Array[Any]":
     """Return a mapped output of that whole shape as a read-only zarr array."""
     metadata = json.dumps(array_metadata(axes, extents, shape[len(extents) :], dtype)).encode()
-    return cast("zarr.Array[Any]", zarr.open_array(ElementStore(metadata, extents, element), mode="r"))
+    return zarr.open_array(ElementStore(metadata, extents, element), mode="r")
 
 
-def copy_array(source: "zarr.Array[Any]", path: str) -> "zarr.Array[Any]":
+def copy_array(source: "zarr.Array[Any]", axes: tuple[str, ...], path: str) -> "zarr.Array[Any]":
     """Write a copy of `source` to `path`, chunk by chunk."""
     made = zarr.create_array(
         path,
         shape=source.shape,
         chunks=source.chunks,
         dtype=source.dtype,
-        dimension_names=source.metadata.dimension_names,
+        dimension_names=[*axes, *(f"dim_{k}" for k in range(source.ndim - len(axes)))],
     )
     for index in np.ndindex(source.cdata_shape):
         where = tuple(slice(k * c, (k + 1) * c) for k, c in zip(index, source.chunks, strict=True))

@@ -18,7 +18,8 @@ import numpy as np
 from loky.process_executor import ProcessPoolExecutor
 
 from gristmill.engine.executors.base import SlotDiedError
-from gristmill.engine.process import BatchMessage, StaleCodeError, initialize, run_batch
+from gristmill.engine import watchdog
+from gristmill.engine.process import BatchMessage, StaleCodeError, run_batch
 from gristmill.engine.report import BatchReport
 from gristmill.engine.sources import InputSource, OutputSource, PublishedInput, PublishedOutput
 from gristmill.engine.stagerun import StageRun
@@ -42,7 +43,7 @@ class _Slot:
         self.executor = ProcessPoolExecutor(
             max_workers=1,
             timeout=IDLE_SECONDS,
-            initializer=initialize,
+            initializer=watchdog.start,
             initargs=(os.getpid(),),
             env=_ONE_THREAD,
         )

@@ -21,7 +21,8 @@ _JOINED = {
     "LOAD_FAST_BORROW_LOAD_FAST_BORROW": ("LOAD_FAST_BORROW", "LOAD_FAST_BORROW"),
 }
 
-# Number of bits below the index of a name: how the result goes on the stack. Before Python 3.12 an attribute had none.
+# Number of bits below the index of a name: how the result goes on the stack. Before Python 3.12 an attribute
+# had none.
 _LOW_BITS = {"LOAD_GLOBAL": 1, "LOAD_SUPER_ATTR": 2}
 if "LOAD_SUPER_ATTR" in dis.opmap:
     _LOW_BITS["LOAD_ATTR"] = 1

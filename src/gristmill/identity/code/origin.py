@@ -138,7 +138,6 @@ def is_home(top: str) -> bool:
     if found is None:
         return True
     installed = metadata.distribution(found[0])
-    required = installed.requires or []
     return bool(installed.read_text("direct_url.json")) or any(
         name.startswith("gristmill") for name in required
     )

@@ -1,0 +1,45 @@
+"""The watchdog: ends a worker process whose parent is gone.
+
+It imports nothing but the standard library, so that it runs before a worker has loaded anything: a worker that is
+orphaned while it starts must go too.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+WATCH_SECONDS = 0.1
+LAST_WORDS_SECONDS = 0.6
+"""How long an orphan may take to commit what it has finished."""
+
+_LAST_WORDS: list[Callable[[], None]] = []  # a process has one watchdog; there is nowhere else to keep it
+
+
+def start(parent: int) -> None:
+    """Watch over a new worker process, and leave Ctrl-C to its parent.
+
+    Parameters
+    ----------
+    parent
+        Process id of the engine; when it is no longer the parent, this process ends.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch, args=(parent,), name="gristmill-watchdog", daemon=True).start()
+
+
+def before_end(last_words: Callable[[], None]) -> None:
+    """Have `last_words` called before an orphan ends."""
+    _LAST_WORDS.append(last_words)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    killer = threading.Timer(LAST_WORDS_SECONDS, os._exit, (1,))
+    killer.daemon = True
+    killer.start()
+    for last_words in _LAST_WORDS:
+        last_words()
+    os._exit(1)
