@@ -4,9 +4,7 @@ import os
 import sysconfig
 from pathlib import Path
 
-_LEFT_OUT = frozenset(
-    ("test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"),
-)
+_LEFT_OUT = frozenset(("test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"))
 
 
 def standard_library() -> Path:
@@ -15,12 +13,12 @@ def standard_library() -> Path:
 
 
 def python_files(root: Path) -> list[Path]:
-    """Return the Python files below `root`, sorted; tests and installed packages are left out."""
+    """Return the readable Python files below `root`, sorted; tests and installed packages are left out."""
     found: list[Path] = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(set(folders) - _LEFT_OUT)
         found += [Path(folder, name) for name in sorted(names) if name.endswith(".py")]
-    return found
+    return [path for path in found if os.access(path, os.R_OK)]
 
 
 def module_name(path: Path, root: Path) -> str:
