@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from gristmill.identity import tags
+from gristmill.identity.primitives import length
 from gristmill.identity.scalars import NAN, scalar_head
 
 Rows = NDArray[np.uint8]
@@ -47,6 +48,24 @@ def scalar_rows(values: Sequence[Any]) -> Rows | None:
         items = np.array(values)
         return rows(scalar_head(items.dtype), items)
     return None
+
+
+def scalar_digests(prefix: bytes, values: Sequence[Any]) -> bytes | None:
+    """Digest many scalars of one type behind `prefix`; None when they are not, or too few to be worth it."""
+    if len(values) < WORTHWHILE:
+        return None
+    if set(map(type, values)) == {str}:
+        return _text_digests(prefix + tags.STR, values)
+    table = scalar_rows(values)
+    return None if table is None else hash_rows(prefixed(prefix, table))
+
+
+def _text_digests(head: bytes, values: Sequence[str]) -> bytes | None:
+    hash_, size_of = xxh3_128_digest, length
+    try:
+        return b"".join([hash_(head + size_of(len(data)) + data) for data in map(str.encode, values)])
+    except UnicodeEncodeError:
+        return None
 
 
 def integer_rows(values: Sequence[int]) -> Rows | None:

@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from gristmill.identity import tags
-from gristmill.identity.columns import WORTHWHILE, scalar_rows
-from gristmill.identity.encoder import Encoder, Writer
+from gristmill.identity.columns import WORTHWHILE, scalar_digests, scalar_rows
+from gristmill.identity.encoder import PREFIX, Encoder, Writer
 from gristmill.identity.primitives import length, text
 from gristmill.identity.scalars import SCALARS
+from gristmill.identity.types import SIZE
 
 
 def write_items(encoder: Encoder, values: list[Any] | tuple[Any, ...]) -> None:
@@ -53,7 +54,11 @@ def _write_dict(encoder: Encoder, value: dict[Any, Any]) -> None:
 
 def write_unordered(encoder: Encoder, tag: bytes, value: Collection[Any]) -> None:
     """Digests of the children, sorted: the iteration order of a set depends on the process."""
-    digests = sorted(map(encoder.separate, value))
+    block = scalar_digests(PREFIX, list(value))
+    if block is not None:
+        digests = sorted([block[start : start + SIZE] for start in range(0, len(block), SIZE)])
+    else:
+        digests = sorted(map(encoder.separate, value))
     encoder.parts.append(tag + length(len(digests)) + b"".join(digests))
 
 

@@ -15,7 +15,7 @@ from gristmill.errors import DigestError
 from gristmill.identity import tags
 from gristmill.identity.arrays import Array, buffer_of, content_hash, header
 from gristmill.identity.classes import identify_code
-from gristmill.identity.columns import WORTHWHILE, hash_items, hash_rows, prefixed, scalar_rows
+from gristmill.identity.columns import hash_items, scalar_digests
 from gristmill.identity.deep import deep_recursion
 from gristmill.identity.dispatch import register_digest, writer_of
 from gristmill.identity.dtypes import is_plain, shape_bytes
@@ -105,11 +105,8 @@ def digest_block(
         return digest_rows(values, name=name, code=code)
     if not isinstance(values, list | tuple):
         values = list(values)
-    if len(values) >= WORTHWHILE:
-        table = scalar_rows(values)
-        if table is not None:
-            return hash_rows(prefixed(PREFIX, table))
-    return _each(values, name, code)
+    block = scalar_digests(PREFIX, values)
+    return _each(values, name, code) if block is None else block
 
 
 def _each(values: Sequence[object], name: str, code: Code) -> bytes:

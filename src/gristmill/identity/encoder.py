@@ -163,9 +163,12 @@ class Encoder:
 
     def separate(self, value: object) -> bytes:
         """Return the digest of one value, on its own and yet aware of the ancestors here."""
+        scalar = SCALARS.get(type(value))
+        if scalar is not None:
+            return xxh3_128_digest(PREFIX + scalar(value))
         outer, self.parts = self.parts, [PREFIX]
         try:
-            self.value(value)
+            self.compound(value)
             return self.digest()
         finally:
             self.parts = outer

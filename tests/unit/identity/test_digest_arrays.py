@@ -144,6 +144,14 @@ def test_the_checksum_of_an_array_in_fortran_order_is_that_of_its_c_order() -> N
     assert digest_array(np.asfortranarray(array)) == digest_array(array)
 
 
+@pytest.mark.parametrize("shape", [(300, 1100), (127, 1025), (1, 2000), (129, 4000)])
+def test_a_wide_matrix_laid_out_by_columns_is_the_same(shape: tuple[int, int]) -> None:
+    array = np.random.default_rng(0).random(shape)
+    assert digest(np.asfortranarray(array)) == digest(array)
+    assert digest(np.asfortranarray(array)[::-1, ::-1]) == digest(array[::-1, ::-1])
+    assert digest(np.asfortranarray(array)[::2, 1:]) == digest(array[::2, 1:].copy())
+
+
 def test_padding_between_fields_does_not_count() -> None:
     one, other = np.zeros(3, PADDED), np.zeros(3, PADDED)
     other.view("u1").reshape(3, -1)[:, 4:8] = 255

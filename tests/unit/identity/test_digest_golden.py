@@ -102,7 +102,11 @@ def masked() -> Any:
 
 
 def numeric_frame(module: str) -> Any:
-    return __import__(module).DataFrame({"a": [1, 2], "b": [0.5, float("nan")]})
+    library = __import__(module)
+    if module == "pandas":
+        # Labels that are text are of another dtype since pandas 3.
+        return library.DataFrame({0: [1, 2], 1: [0.5, float("nan")]}, columns=library.RangeIndex(2))
+    return library.DataFrame({"a": [1, 2], "b": [0.5, float("nan")]})
 
 
 def arrow(values: list[Any]) -> Any:
