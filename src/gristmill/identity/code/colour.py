@@ -85,7 +85,8 @@ def components(edges: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 def _cut(trail: list[int], vertex: int) -> list[int]:
-    position = trail.index(vertex)
-    group = trail[position:]
-    del trail[position:]
+    """Take from the end of the trail what lies there since `vertex`."""
+    group = [trail.pop()]
+    while group[-1] != vertex:
+        group.append(trail.pop())
     return group

@@ -26,6 +26,10 @@ _BY_NAME = frozenset(
 )
 
 
+# Functions that run code found by a name that is only known when they are called.
+_IMPORTERS = frozenset(("importlib.import_module", "runpy.run_path", "runpy.run_module"))
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A code object, read once."""
@@ -197,7 +201,10 @@ class _Scope:
         if isinstance(value, FunctionType) and self._walk.is_own(module_of(value)):
             self._target(f"global {path}", value, path)  # the user has put it there
             return
-        self._vertex.note(f"library {path}", name, ".".join(rest), *self._walk.version(name))
+        attribute = ".".join(rest)
+        if f"{name}.{attribute}" in _IMPORTERS:
+            self._unfollowed(f"`{name}.{attribute}`, which may reach any code")
+        self._vertex.note(f"library {path}", name, attribute, *self._walk.version(name))
 
     def imported(self, bound: Import) -> None:
         """Count what a body imports."""

@@ -129,8 +129,8 @@ def counted(version: str, policy: Policy) -> str:
 def is_home(top: str) -> bool:
     """Whether the package of a node's function is the user's own.
 
-    One that was installed is, if it came from a folder, a repository or an archive, or if it builds on gristmill,
-    or if nobody says where it came from. Otherwise ``pandas.concat`` as a node would be all of pandas.
+    An installed one is, if it came from a folder, a repository or an archive, if it builds on gristmill, or
+    if nobody says where it came from. Any other is a library: ``pandas.concat`` is not all of pandas.
     """
     if origin(top) is not Origin.LIBRARY:
         return origin(top) is Origin.OWN
@@ -138,6 +138,5 @@ def is_home(top: str) -> bool:
     if found is None:
         return True
     installed = metadata.distribution(found[0])
-    return bool(installed.read_text("direct_url.json")) or any(
-        name.startswith("gristmill") for name in required
-    )
+    builds_on_us = any(name.startswith("gristmill") for name in installed.requires or ())
+    return builds_on_us or bool(installed.read_text("direct_url.json"))

@@ -100,7 +100,9 @@ def _inherited(walk: Walk, thing: object) -> Describer:
             return describer
     if _is_state(kind):
         return _state
-    return _named if _library_name(walk, thing) else _value
+    if _library_name(walk, thing):
+        return _named
+    return _made_ufunc if kind.__name__ == "ufunc" else _value
 
 
 def describe_root(walk: Walk, vertex: Vertex) -> None:
@@ -143,6 +145,12 @@ def _library_name(walk: Walk, thing: Any) -> tuple[str, str] | None:
 
 def _named(walk: Walk, vertex: Vertex, thing: Any) -> None:
     walk.library(vertex, *(_library_name(walk, thing) or ("", "")))
+
+
+def _made_ufunc(walk: Walk, vertex: Vertex, thing: Any) -> None:
+    """Describe a universal function that no library keeps; numpy does not show what it was made from."""
+    vertex.note(thing.__name__, str(thing.nin), str(thing.nout))
+    walk.unfollowed.add(f"`{vertex.name}` is a ufunc made from a function that cannot be seen")
 
 
 def _product(walk: Walk, vertex: Vertex, thing: FunctionType) -> None:
@@ -280,8 +288,6 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
         _in_pieces(walk, vertex, thing)
         return
     vertex.note(found)
-    if type(thing).__name__ == "ufunc":
-        walk.unfollowed.add(f"`{vertex.name}` is a ufunc made from a function that cannot be seen")
     if not inside:
         return
     vertex.edges += [walk.place(part, vertex.name, vertex.location) for part in inside]
@@ -318,7 +324,7 @@ def _pieces(thing: Any) -> Iterator[tuple[str, Any]]:
         yield f".{name}", value
     for kind in type(thing).__mro__:
         for name, slot in sorted(vars(kind).items()):
-            if isinstance(slot, MemberDescriptorType) and hasattr(thing, name):
+            if isinstance(slot, MemberDescriptorType) and name != "__dict__" and hasattr(thing, name):
                 yield f".{name}", getattr(thing, name)
 
 
