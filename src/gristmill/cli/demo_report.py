@@ -10,11 +10,13 @@ from rich.columns import Columns
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from gristmill.cli.words import counted, program, short_path
 from gristmill.result import MapResult, Stats
 
 _ROWS = 10
+_HEADER = "bold cyan"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Report:
     def show(self, console: Console) -> None:
         """Print tables."""
         console.print()
-        console.print(self._account())
+        for name, text in self._account().items():  # no table: it would fold a long path
+            console.print(Text(f"{name:<10}", style=_HEADER).append(text, style="default"), soft_wrap=True)
         console.print()
         console.print(Columns([self._identifiers(), self._pairs()], padding=(0, 2)))
         console.print()
@@ -67,8 +70,8 @@ class Report:
             console.print("The matrices of all modules are one zarr array on disk; open it with")
             console.print(f"  {self._opener(self.matrices)}", soft_wrap=True)
 
-    def _account(self) -> Table:
-        rows = {
+    def _account(self) -> dict[str, str]:
+        return {
             "examined": f"{counted(self.modules, 'module')}, {counted(self.lines, 'line')}",
             "computed": counted(self.stats.computed, "call"),
             "reused": counted(self.stats.cached, "call"),
@@ -76,12 +79,6 @@ class Report:
             "store": short_path(self.store),
             "took": f"{self.seconds:.1f} s",
         }
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(style="bold cyan")
-        table.add_column(overflow="fold")
-        for name, text in rows.items():
-            table.add_row(name, text)
-        return table
 
     def _identifiers(self) -> Table:
         table = _table("identifier", "times")
@@ -102,7 +99,7 @@ class Report:
 
 def _table(*headers: str) -> Table:
     """A table without lines, whose last column holds numbers."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold cyan")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style=_HEADER)
     for header in headers[:-1]:
         table.add_column(header)
     table.add_column(headers[-1], justify="right")

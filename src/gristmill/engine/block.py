@@ -98,29 +98,21 @@ class Block:
     def _run_step(self, number: int, runner: Runner, rows: Array) -> None:
         columns = self._digests(runner, rows)
         keys = call_keys(runner.task.prefix, list(columns.values()), len(rows))
-        ours = self._below_computed(runner, rows)
         found = np.full(len(rows), MISSING, dtype=np.int64)
-        if self._look_up or ours.any():
+        if self._look_up or runner.is_below:
             found = runner.index.find(keys)
         missing = np.flatnonzero(found == MISSING)
         if len(missing) < len(rows):
             hits = np.flatnonzero(found != MISSING)
-            self._report.cached += int(np.count_nonzero(ours[hits]))
+            self._report.cached += self._newly_found(runner, rows[hits])
             self._take_hits(runner, rows[hits], found[hits])
         claimed = np.zeros(len(rows), dtype=bool)
-        if len(missing) and ours.any():
-            missing = self._claim(runner, rows, keys, ours, missing)
-            claimed[missing] = ours[missing]
+        if len(missing) and runner.is_below:
+            missing = self._claim(runner, rows, keys, missing)
+            claimed[missing] = True
         if len(missing):
             calls = _Calls(rows, columns, keys, claimed)
             self._compute(number, runner, calls, missing)
-
-    def _below_computed(self, runner: Runner, rows: Array) -> Array:
-        """Which rows depend on something this block computed: the engine could not look those up."""
-        mask = np.full(len(rows), runner.twin)
-        for name in runner.inner:
-            mask |= self._columns[name].locators[rows] == MISSING
-        return mask
 
     def _digests(self, runner: Runner, rows: Array) -> dict[str, bytes]:
         """The digests of each argument: one for all calls, or one for each row."""
@@ -153,10 +145,17 @@ class Block:
             column.locators[rows] = locators
             column.alive[rows] = True
 
-    def _claim(self, runner: Runner, rows: Array, keys: bytes, ours: Array, missing: Array) -> Array:
+    def _newly_found(self, runner: Runner, rows: Array) -> int:
+        """How many of the calls found at `rows` the engine could not have found: those below a computed one."""
+        computed = np.full(len(rows), runner.twin)
+        for name in runner.inner:
+            computed |= self._columns[name].locators[rows] == MISSING
+        return int(np.count_nonzero(computed))
+
+    def _claim(self, runner: Runner, rows: Array, keys: bytes, missing: Array) -> Array:
         """Claim what the engine could not; return the missing calls that are to be computed here and now."""
         worker = self._worker
-        places = missing[ours[missing]].tolist()
+        places = missing.tolist()
         names = np.frombuffer(keys, dtype=DIGEST)[places].tolist()
         first = dict(zip(reversed(names), reversed(places), strict=True))
         known = first.keys() & worker.recent.keys()
@@ -169,7 +168,7 @@ class Block:
             there = (runner.index.find(b"".join(mine)) != MISSING).tolist()
             worker.claims.drop(b"".join([key for key, found in zip(mine, there, strict=True) if found]))
             mine = [key for key, found in zip(mine, there, strict=True) if not found]
-        if len(mine) == len(places) == len(missing):
+        if len(mine) == len(places):
             return missing
         chosen = {first[key] for key in mine}
         for key, k in zip(names, places, strict=True):
@@ -177,7 +176,7 @@ class Block:
                 self._take_recent(runner, int(rows[k]), *worker.recent[key])
             elif k not in chosen:
                 self._waiting[rows[k]] = True
-        return np.array([k for k in missing.tolist() if not ours[k] or k in chosen], dtype=np.int64)
+        return np.array([k for k in places if k in chosen], dtype=np.int64)
 
     def _take_recent(self, runner: Runner, row: int, number: int, place: int) -> None:
         """Use a result that this batch has computed and not committed yet."""

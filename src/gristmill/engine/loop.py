@@ -129,7 +129,7 @@ class Loop:
     ) -> None:
         self._plan = plan
         self._stores = stores
-        self._claims = stores.kept.claims
+        self._claims = stores.kept.claims()
         self._choose = choose
         self._observers = observers
         self._run_id = run_id
@@ -156,6 +156,7 @@ class Loop:
             raise
         finally:
             self.outcome.seconds = time.perf_counter() - started
+            self._claims.close()
             self._tell_run("on_run_end", self.outcome.seconds, failed=failed)
         return self.outcome
 
@@ -280,7 +281,7 @@ class Loop:
             self._claims.drop(claimed)
             self._note_progress(active)
             return
-        future = active.transport.submit(active.run, ours, fresh=missing_now.fresh)
+        future = active.transport.submit(active.run, ours, self._claims, fresh=missing_now.fresh)
         active.flying += len(ours)
         self._flights[future] = _Flight(active, ours, claimed, active.transport)
 
@@ -351,6 +352,8 @@ class Loop:
         self._observers.tell(
             "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
         )
+        for active in self._active.values():
+            active.transport.forget(active.run)
         upstream.pending.append(upstream.run.examine(np.arange(upstream.run.size)).positions)
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:

@@ -17,6 +17,7 @@ from gristmill.engine import watchdog
 from gristmill.engine.job import Job
 from gristmill.engine.stores import Stores, StoresSpec
 from gristmill.engine.worker import StageWorker
+from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
 
@@ -36,15 +37,19 @@ class BatchMessage:
     stop: int
     positions: bytes
     """Positions as int32 or int64, where they are no range."""
+    friend: int
+    """The engine's number in the claim table."""
     fresh: bool
 
     @classmethod
-    def of(cls, stores: StoresSpec, job: str, positions: Array, *, fresh: bool) -> "BatchMessage":
+    def of(
+        cls, stores: StoresSpec, job: str, positions: Array, *, friend: int, fresh: bool
+    ) -> "BatchMessage":
         """Return the message for `positions`."""
         first, last = int(positions[0]), int(positions[-1])
         if last - first == len(positions) - 1:
-            return cls(stores, job, first, last + 1, b"", fresh)
-        return cls(stores, job, 0, 0, _narrow(positions), fresh)
+            return cls(stores, job, first, last + 1, b"", friend, fresh)
+        return cls(stores, job, 0, 0, _narrow(positions), friend, fresh)
 
     def indices(self) -> Array:
         """Return the positions."""
@@ -70,10 +75,13 @@ class _WorkerProcess:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self._stores: dict[StoresSpec, Stores] = {}
+        self._claims: dict[StoresSpec, Claims] = {}
         self._jobs: OrderedDict[str, StageWorker] = OrderedDict()
 
-    def worker(self, spec: StoresSpec, path: str) -> StageWorker:
+    def worker(self, spec: StoresSpec, path: str, friend: int) -> StageWorker:
         """Return the worker for a job, opened when it is asked for first."""
+        if spec in self._claims:
+            self._claims[spec].friend = friend
         found = self._jobs.get(path)
         if found is not None:
             self._jobs.move_to_end(path)
@@ -81,8 +89,9 @@ class _WorkerProcess:
         stores = self._stores.get(spec)
         if stores is None:
             stores = self._stores[spec] = Stores.open(spec)
+            self._claims[spec] = stores.kept.claims(friend)
         worker = StageWorker(
-            _open_job(path, stores), stores, stores.kept.inner_claims, self.stop, portable=True
+            _open_job(path, stores), stores, self._claims[spec], self.stop, portable=True
         )
         self._jobs[path] = worker
         while len(self._jobs) > _JOBS:
@@ -124,7 +133,7 @@ def run_batch(message: bytes) -> bytes:
     """Run one batch; the pickled `BatchMessage` in, the pickled `BatchReport` or exception out."""
     batch: BatchMessage = pickle.loads(message)  # noqa: S301 - from the parent process
     try:
-        worker = _process().worker(batch.stores, batch.job)
+        worker = _process().worker(batch.stores, batch.job, batch.friend)
         answer: Any = worker.run(batch.indices(), fresh=batch.fresh)
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error

@@ -37,7 +37,9 @@ class Runner:
         self.inner = [a.source for a in task.arguments if isinstance(a, Element) and a.source in made_here]
         self.twin = any(other.prefix == task.prefix for other in job.tasks[:number])
         """Whether the same function comes earlier in the stage, and may have made the same calls."""
-        self.keeps_recent = bool(self.inner) or sum(other.prefix == task.prefix for other in job.tasks) > 1
+        self.is_below = bool(self.inner) or self.twin
+        """Whether its calls cannot all be known before the stage runs: the worker looks them up and claims them."""
+        self.keeps_recent = self.is_below or any(other.prefix == task.prefix for other in job.tasks[number + 1 :])
         self.constants = {
             a.parameter: as_form(a.given.value) for a in task.arguments if isinstance(a, Constant)
         }

@@ -39,6 +39,9 @@ class Source(Protocol):
     def load(self, form: object) -> Any:
         """Return a private value of a stored form."""
 
+    def publish(self, path: Path) -> "SourceRef":
+        """Write what other processes need to files whose names start with `path`."""
+
 
 class SourceRef(Protocol):
     """A source on its way to another process."""
@@ -171,6 +174,9 @@ class _MappedFile:
 
     def load(self, form: object) -> Any:
         return load_input(form)
+
+    def publish(self, path: Path) -> SourceRef:  # noqa: ARG002 - it is in files already
+        return self._ref
 
     def forms(self, positions: Array) -> Sequence[Any]:
         if self._ref.shape is not None:

@@ -89,7 +89,7 @@ class StageWorker:
         try:
             self._run_all(positions, report, look_up=not fresh)
         except BaseException:
-            self.claims.drop_all()
+            self.claims.close()
             raise
         finally:
             self.recent.clear()

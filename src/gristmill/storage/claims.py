@@ -1,12 +1,12 @@
 """Claims: "I am computing this call", so that nobody else starts it.
 
-The table is one memory-mapped array of owner numbers, indexed by the low bits of the call key. Two calls that
-share a slot exclude each other for a while, which costs a moment of waiting and never a wrong or a missing
-result. Taking and dropping work on whole batches with numpy, under one short file lock.
+The table is one memory-mapped array of buckets of eight cells; a cell holds an owner's number and 40 bits of the
+call key. Taking and dropping work on whole batches with numpy, under one short file lock. A bucket that is full
+grants without a record: then a call may be made twice, which is never wrong.
 
 An owner is alive while it holds the lock on its own file (``flock``, which the kernel drops when the process
-ends, however it ends), and is moving while its heartbeat counter in that file changes. Where the platform has
-no ``flock`` every claim is granted: work may be done twice, and is never wrong.
+ends, however it ends), and moving while its heartbeat counter in that file changes. Where the platform has no
+``flock``, every claim is granted.
 """
 
 import contextlib
@@ -30,14 +30,19 @@ except ImportError:  # Windows
 
 Array = np.ndarray[Any, Any]
 
-SLOTS = 1 << 22
-"""Slots of the table: with 20,000 calls in flight elsewhere, 1 key in 200 waits for a stranger."""
+BUCKETS = 1 << 17
+CELLS = 8
+"""Cells of a bucket: one cache line."""
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 30.0
 """An owner whose heartbeat stands still for this long (stopped, swapped out) is no longer waited for."""
 
+_TAG_BITS = np.uint64(40)
+_TAG = np.uint64((1 << 40) - 1)
+_MAX_OWNER = (1 << 24) - 1
 _NUMBER = struct.Struct("<Q")
+_SIZE = BUCKETS * CELLS * 8 + 8
 
 
 class Claims:
@@ -47,16 +52,17 @@ class Claims:
     ----------
     directory
         Where the table and the owners' files live.
+    friend
+        Number of an owner whose claims are as good as one's own: the engine that a worker works for.
     stall_seconds
         How long a silent owner is waited for.
     """
 
-    def __init__(self, directory: Path, *, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(self, directory: Path, *, friend: int = 0, stall_seconds: float = STALL_SECONDS) -> None:
         self._directory = directory
         self._stall_seconds = stall_seconds
-        self._held = np.zeros(0, dtype=np.int16)
-        self._marks = np.zeros(0, dtype=np.uint32)
-        self._table = np.zeros(0, dtype=np.uint32)
+        self.friend = friend
+        self._table = np.zeros((0, CELLS), dtype=np.uint64)
         self._lock_file = -1
         self._owner = 0
         self._owner_file = -1
@@ -64,53 +70,41 @@ class Claims:
         self._silent: dict[int, tuple[bytes, float]] = {}
         self._stop = threading.Event()
 
+    @property
+    def owner(self) -> int:
+        """This owner's number; 0 before it has claimed anything."""
+        return self._owner
+
     def take(self, keys: bytes) -> Array:
         """Claim the calls `keys`; return a mask that is True where the claim was granted."""
-        if not HAS_FLOCK:
-            return np.ones(len(keys) // 16, dtype=bool)
-        slots = _slots(keys)
+        buckets, tags = _places(keys)
+        if not (HAS_FLOCK and keys):
+            return np.ones(len(tags), dtype=bool)
         with self._locked():
-            owners = self._table[slots]
-            taken = (owners != 0) & (owners != self._owner)
-            if taken.any():
-                taken &= np.isin(
-                    owners, [owner for owner in np.unique(owners[taken]) if self._is_alive(int(owner))]
-                )
-            granted = ~taken
-            mine = slots[granted]
-            self._table[mine] = self._owner
-            self._count(mine, 1)
-        return np.asarray(granted)
+            cells = self._table[buckets]
+            same = ((cells & _TAG) == tags[:, None]) & (cells != 0)
+            held = same.any(axis=1)
+            if not held.any():
+                self._write(buckets, tags)
+                return ~held
+            owners = (cells[np.arange(len(cells)), same.argmax(axis=1)] >> _TAG_BITS).astype(np.int64)
+            refused = held & np.isin(owners, self._rivals(np.unique(owners[held])))
+            stale = held & ~refused & ~np.isin(owners, (self._owner, self.friend))
+            self._erase(buckets[stale], cells[stale, same[stale].argmax(axis=1)])
+            new = ~held | stale
+            self._write(buckets[new], tags[new])
+            return np.asarray(~refused)
 
     def drop(self, keys: bytes) -> None:
         """Give the granted claims on `keys` back."""
-        if not (HAS_FLOCK and keys):
+        if not (HAS_FLOCK and keys and self._owner):
             return
-        slots = _slots(keys)
+        buckets, tags = _places(keys)
         with self._locked():
-            self._count(slots, -1)
-            free = slots[(self._held[slots] == 0) & (self._table[slots] == self._owner)]
-            self._table[free] = 0
-
-    def drop_all(self) -> None:
-        """Give back whatever this owner holds, after something went wrong."""
-        if not self._owner:
-            return
-        with self._locked():
-            self._table[self._table == self._owner] = 0
-            self._held[:] = 0
-
-    def _count(self, slots: Array, change: int) -> None:
-        """Add `change` to the number of own claims on each slot, where a slot may occur more than once."""
-        order = np.arange(len(slots), dtype=np.uint32)
-        self._marks[slots] = order
-        if (self._marks[slots] == order).all():
-            self._held[slots] += change
-        else:
-            np.add.at(self._held, slots, change)
+            self._erase(buckets, tags | np.uint64(self._owner << 40))
 
     def close(self) -> None:
-        """End this owner: all its claims are free."""
+        """End this owner: all its claims are free. The next `take` makes a new one."""
         with self._thread_lock:
             self._stop.set()
             if self._owner_file >= 0:
@@ -122,6 +116,28 @@ class Claims:
                 with contextlib.suppress(OSError):
                     self._path(self._owner).unlink()
             self._owner, self._owner_file, self._lock_file = 0, -1, -1
+
+    def _write(self, buckets: Array, tags: Array) -> None:
+        """Put claims into free cells; where two of them choose one cell, the loser looks again."""
+        values = tags | np.uint64(self._owner << 40)
+        left = np.arange(len(values))
+        for _ in range(CELLS + 1):
+            if not len(left):
+                return
+            free = self._table[buckets[left]] == 0
+            left, free = left[free.any(axis=1)], free[free.any(axis=1)]
+            rows, columns = buckets[left], free.argmax(axis=1)
+            self._table[rows, columns] = values[left]
+            left = left[self._table[rows, columns] != values[left]]
+
+    def _erase(self, buckets: Array, values: Array) -> None:
+        rows, columns = np.nonzero(self._table[buckets] == values[:, None])
+        self._table[buckets[rows], columns] = 0
+
+    def _rivals(self, owners: Array) -> list[int]:
+        """Those of `owners` who are alive, moving, and neither this owner nor its friend."""
+        others = [owner for owner in owners.tolist() if owner not in (self._owner, self.friend)]
+        return [owner for owner in others if self._is_alive(owner)]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -139,26 +155,25 @@ class Claims:
     def _open(self) -> None:
         self._directory.mkdir(exist_ok=True, parents=True, mode=0o700)
         self._lock_file = os.open(self._directory / "table", os.O_RDWR | os.O_CREAT, 0o600)
-        size = (SLOTS + 2) * 4
-        if os.fstat(self._lock_file).st_size < size:
-            os.ftruncate(self._lock_file, size)
-        mapped = mmap.mmap(self._lock_file, size)
-        self._counter = np.frombuffer(mapped, dtype=np.uint32, count=1, offset=4 * SLOTS)
-        self._table = np.frombuffer(mapped, dtype=np.uint32, count=SLOTS)
-        self._held = np.zeros(SLOTS, dtype=np.int16)
-        self._marks = np.zeros(SLOTS, dtype=np.uint32)
+        if os.fstat(self._lock_file).st_size < _SIZE:
+            os.ftruncate(self._lock_file, _SIZE)
+        mapped = mmap.mmap(self._lock_file, _SIZE)
+        cells = np.frombuffer(mapped, dtype=np.uint64)
+        self._table, self._counter = cells[:-1].reshape(BUCKETS, CELLS), cells[-1:]
 
     def _register(self) -> None:
-        """Become a new owner; numbers are never used twice, so a dead owner's slots stay recognisable."""
-        self._counter[0] += 1
-        self._owner = int(self._counter[0])
+        """Become a new owner, and free the cells of those that are gone: so no number is met twice."""
+        for owner in np.unique(self._table[self._table != 0] >> _TAG_BITS).tolist():
+            if not self._is_alive(owner):
+                self._table[(self._table >> _TAG_BITS) == owner] = 0
+        self._owner = int(self._counter[0]) % _MAX_OWNER + 1
+        while self._path(self._owner).exists():
+            self._owner = self._owner % _MAX_OWNER + 1
+        self._counter[0] = self._owner
         self._owner_file = os.open(self._path(self._owner), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._owner_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._stop = threading.Event()
-        beat = (
-            os.dup(self._owner_file),
-            self._stop,
-        )  # its own descriptor: ours may be closed and its number reused
+        beat = (os.dup(self._owner_file), self._stop)  # its own descriptor: our number may be reused
         threading.Thread(target=_beat, args=beat, name="gristmill-claims", daemon=True).start()
 
     def _is_alive(self, owner: int) -> bool:
@@ -188,8 +203,10 @@ class Claims:
         return self._directory / f"owner-{owner}"
 
 
-def _slots(keys: bytes) -> Array:
-    return np.frombuffer(keys, dtype="<u8")[::2] & np.uint64(SLOTS - 1)
+def _places(keys: bytes) -> tuple[Array, Array]:
+    """The bucket of each key, and what a cell keeps of it."""
+    halves = np.frombuffer(keys, dtype="<u8").reshape(-1, 2)
+    return (halves[:, 0] & np.uint64(BUCKETS - 1)).astype(np.int64), halves[:, 1] & _TAG
 
 
 def _beat(descriptor: int, stop: threading.Event) -> None:

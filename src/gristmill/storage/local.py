@@ -92,8 +92,6 @@ class LocalStorage:
         from gristmill.storage.ledger import Ledger
 
         self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
-        self.claims = Claims(self.layout.claims)
-        self.inner_claims = Claims(self.layout.claims / "inner")
         self._indexes: dict[bytes, KeyIndex] = {}
         self._scratch: Scratch | None = None
         self._chunks: ChunkFiles | None = None
@@ -118,6 +116,10 @@ class LocalStorage:
             scratch = self.layout.scratch if self.spec.readonly else self.scratch
             self._chunks = ChunkFiles(self.layout.chunks, scratch, durable=self.spec.durable)
         return self._chunks
+
+    def claims(self, friend: int = 0) -> Claims:
+        """Return a new owner in the claim table; it is a file and a thread once it has claimed something."""
+        return Claims(self.layout.claims, friend=friend)
 
     def index(self, group: bytes) -> KeyIndex:
         """Return the key index of `group`, read from the ledger when it is asked for first."""
@@ -287,9 +289,7 @@ class LocalStorage:
             index.bury(Tombstone(number, dead))
 
     def close(self) -> None:
-        """Close files and end this process's claims."""
-        self.claims.close()
-        self.inner_claims.close()
+        """Close files."""
         self._ledger.close()
         if self._scratch is not None:
             self._scratch.close()

@@ -7,6 +7,7 @@ import numpy as np
 
 from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import StageRun
+from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
 
@@ -29,8 +30,11 @@ class Transport(Protocol):
     def free(self) -> int:
         """How many more batches can start now."""
 
-    def submit(self, stage: StageRun, positions: Array, *, fresh: bool) -> "Future[BatchReport]":
+    def submit(self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool) -> "Future[BatchReport]":
         """Start a batch; the future raises `SlotDiedError` if its process dies."""
+
+    def forget(self, stage: StageRun) -> None:
+        """Take in that what the stage reads has moved."""
 
     def close(self, *, kill: bool) -> None:
         """Give the slots back; with `kill`, end what still runs."""

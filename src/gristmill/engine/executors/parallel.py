@@ -6,10 +6,13 @@ between runs and end when they have been idle for a while. This is the only modu
 """
 
 import contextlib
+import functools
 import os
 import pickle
+import sys
 import threading
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,10 @@ from gristmill.engine.executors.base import SlotDiedError
 from gristmill.engine import watchdog
 from gristmill.engine.process import BatchMessage, StaleCodeError, run_batch
 from gristmill.engine.report import BatchReport
-from gristmill.engine.sources import InputSource, OutputSource, PublishedInput, PublishedOutput
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import GristmillError
-from gristmill.identity.digest import checksum
+from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
 
@@ -76,6 +78,16 @@ class _WarmSlots:
 _WARM = _WarmSlots()  # starting a process costs 0.3 s: they outlive the run that started them
 
 
+@dataclass(frozen=True)
+class _Delivery:
+    """One batch on its way, for as long as its report is out."""
+
+    slot: _Slot
+    stage: StageRun
+    message: BatchMessage
+    answer: "Future[BatchReport]"
+
+
 class ParallelTransport:
     """Runs batches in worker processes.
 
@@ -95,30 +107,39 @@ class ParallelTransport:
         self.bytes_piped = 0
         self._slots: list[_Slot] = []
         self._idle: list[_Slot] = []
-        self._jobs: dict[int, str] = {}
-        self._counter = 0
+        self._jobs: dict[int, Path] = {}
 
     @property
     def free(self) -> int:
+        """How many more batches can start now."""
         return len(self._idle) + self.width - len(self._slots)
 
-    def submit(self, stage: StageRun, positions: Array, *, fresh: bool) -> "Future[BatchReport]":
+    def submit(
+        self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool
+    ) -> "Future[BatchReport]":
+        """Send a batch to an idle worker."""
         slot = self._idle.pop() if self._idle else self._new_slot()
-        path = self._jobs.get(stage.stage.number) or self._publish(stage, by_value=False)
+        job = self._jobs.get(stage.stage.number) or self._publish(stage, by_value=False)
+        message = BatchMessage.of(self._stores.spec, str(job), positions, friend=claims.owner, fresh=fresh)
         answer: Future[BatchReport] = Future()
         answer.set_running_or_notify_cancel()
-        self._send(slot, answer, stage, path, positions, fresh=fresh)
+        self._send(_Delivery(slot, stage, message, answer))
         return answer
 
+    def forget(self, stage: StageRun) -> None:
+        """Publish the stage's job again before its next batch: what it reads has moved."""
+        self._jobs.pop(stage.stage.number, None)
+
     def close(self, *, kill: bool) -> None:
+        """Keep idle processes warm for the next run; with `kill`, end those that still work."""
         for slot in self._slots:
             if slot in self._idle:
                 _WARM.give(slot)
             elif kill:
                 slot.kill()
         self._slots, self._idle = [], []
-        for path in self._jobs.values():
-            for file in Path(path).parent.glob(f"{Path(path).stem}*"):
+        for job in self._jobs.values():
+            for file in job.parent.glob(f"{job.stem}*"):
                 file.unlink(missing_ok=True)
 
     def _new_slot(self) -> _Slot:
@@ -126,92 +147,77 @@ class ParallelTransport:
         self._slots.append(slot)
         return slot
 
-    def _send(
-        self,
-        slot: _Slot,
-        answer: "Future[BatchReport]",
-        stage: StageRun,
-        path: str,
-        positions: Array,
-        *,
-        fresh: bool,
-    ) -> None:
-        message = pickle.dumps(BatchMessage.of(self._stores.spec, path, positions, fresh=fresh), protocol=5)
+    def _send(self, delivery: _Delivery) -> None:
+        message = pickle.dumps(delivery.message, protocol=5)
         self.bytes_piped += len(message)
-
-        def landed(future: "Future[bytes]") -> None:
-            try:
-                reply = future.result()
-            except BaseException as error:  # noqa: BLE001 - loky's word for a dead process has many forms
-                self._replace(slot)
-                answer.set_exception(SlotDiedError(str(error)))
-                return
-            self.bytes_piped += len(reply)
-            report = pickle.loads(reply)  # noqa: S301 - from our own worker
-            if isinstance(report, StaleCodeError):
-                self._resend(slot, answer, stage, path, positions, report, fresh=fresh)
-                return
-            self._idle.append(slot)
-            if isinstance(report, BaseException):
-                answer.set_exception(report)
-            else:
-                answer.set_result(report)
-
         try:
-            slot.executor.submit(run_batch, message).add_done_callback(landed)
-        except BaseException as error:  # noqa: BLE001 - a slot whose process died while it was idle
-            self._replace(slot)
-            answer.set_exception(SlotDiedError(str(error)))
+            future = delivery.slot.executor.submit(run_batch, message)
+        except BaseException as error:  # noqa: BLE001 - its process died while it was idle
+            self._bury(delivery, error)
+        else:
+            future.add_done_callback(functools.partial(self._land, delivery))
 
-    def _replace(self, slot: _Slot) -> None:
-        slot.kill()
+    def _land(self, delivery: _Delivery, future: "Future[bytes]") -> None:
+        """Take a report in; runs in a thread of loky's."""
+        try:
+            reply = future.result()
+        except BaseException as error:  # noqa: BLE001 - loky's word for a dead process has many forms
+            self._bury(delivery, error)
+            return
+        self.bytes_piped += len(reply)
+        report = pickle.loads(reply)  # noqa: S301 - from our own worker
+        if isinstance(report, StaleCodeError):
+            self._send_by_value(delivery, report)
+            return
+        self._idle.append(delivery.slot)
+        if isinstance(report, BaseException):
+            delivery.answer.set_exception(report)
+        else:
+            delivery.answer.set_result(report)
+
+    def _bury(self, delivery: _Delivery, error: BaseException) -> None:
+        delivery.slot.kill()
         with contextlib.suppress(ValueError):
-            self._slots.remove(slot)
+            self._slots.remove(delivery.slot)
+        delivery.answer.set_exception(SlotDiedError(str(error)))
 
-    def _resend(
-        self,
-        slot: _Slot,
-        answer: "Future[BatchReport]",
-        stage: StageRun,
-        path: str,
-        positions: Array,
-        stale: StaleCodeError,
-        *,
-        fresh: bool,
-    ) -> None:
-        """Send the functions by value: the worker's modules are not those that were fingerprinted."""
+    def _send_by_value(self, delivery: _Delivery, stale: StaleCodeError) -> None:
+        """Send the functions themselves: the worker's modules are not those that were fingerprinted."""
         try:
-            if path.endswith("-v.job"):
-                raise GristmillError(
-                    f"the code of {stale} differs between this process and its workers, even when it is sent by "
-                    "value; was a source file edited while this process ran? Restart it."
-                )
-            if self._jobs.get(stage.stage.number) == path:
-                self._publish(stage, by_value=True)
-            self._send(slot, answer, stage, self._jobs[stage.stage.number], positions, fresh=fresh)
-        except BaseException as error:  # noqa: BLE001 - this runs in loky's thread; the future carries it
-            self._idle.append(slot)
-            answer.set_exception(error)
+            sent = Path(delivery.message.job)
+            if sent.stem.endswith(_BY_VALUE):
+                raise _hopeless(stale)
+            number = delivery.stage.stage.number
+            if self._jobs.get(number) == sent:
+                self._publish(delivery.stage, by_value=True)
+            self._send(replace(delivery, message=replace(delivery.message, job=str(self._jobs[number]))))
+        except BaseException as error:  # noqa: BLE001 - this runs in a thread of loky's; the future carries it
+            self._idle.append(delivery.slot)
+            delivery.answer.set_exception(error)
 
-    def _publish(self, stage: StageRun, *, by_value: bool) -> str:
+    def _publish(self, stage: StageRun, *, by_value: bool) -> Path:
         """Write the job of a stage, its inputs included, to files that the workers read."""
-        number = stage.stage.number
-        self._counter += 1
-        base = self._stores.kept.scratch / f"{checksum(os.urandom(16)).hex()[:12]}{'-v' if by_value else ''}"
+        base = f"{os.urandom(6).hex()}{_BY_VALUE if by_value else ''}"
+        path = self._stores.kept.scratch / f"{base}.job"
         job = stage.job
-        sources: dict[str, Any] = {}
-        for position, (name, source) in enumerate(job.sources.items()):
-            sources[name] = _reference(source, Path(f"{base}-{position}"))
-        data = _pickled(type(job)(job.space, job.tasks, job.shapes, sources), by_value=by_value)
-        path = f"{base}.job"
-        Path(path).write_bytes(data)
-        self._jobs[number] = path
+        sources = {
+            name: source.publish(path.with_name(f"{base}-{k}"))
+            for k, (name, source) in enumerate(job.sources.items())
+        }
+        path.write_bytes(_pickled(replace(job, sources=sources), by_value=by_value))
+        self._jobs[stage.stage.number] = path
         return path
 
 
-def _reference(source: Any, path: Path) -> PublishedInput | PublishedOutput:
-    assert isinstance(source, InputSource | OutputSource)
-    return source.publish(path)
+_BY_VALUE = "-v"
+"""Ends the name of a job that carries the code of its functions."""
+
+
+def _hopeless(stale: StaleCodeError) -> GristmillError:
+    return GristmillError(
+        f"the code of {stale} differs between this process and its workers, even when it is sent by value; "
+        "was a source file edited while this process ran? Restart it."
+    )
 
 
 def _pickled(job: Any, *, by_value: bool) -> bytes:
@@ -228,7 +234,5 @@ def _pickled(job: Any, *, by_value: bool) -> bytes:
 
 def _own_modules(job: Any) -> list[Any]:
     """The modules whose functions go by value: the top-level packages of the job's functions."""
-    import sys
-
     names = {getattr(task.node.function, "__module__", "").partition(".")[0] for task in job.tasks}
     return [sys.modules[name] for name in sorted(names) if name in sys.modules and name != "__main__"]

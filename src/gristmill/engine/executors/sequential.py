@@ -10,6 +10,7 @@ from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.engine.worker import StageWorker
+from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
 
@@ -26,11 +27,11 @@ class SequentialTransport:
         self._stores = stores
         self._workers: dict[int, StageWorker] = {}
 
-    def submit(self, stage: StageRun, positions: Array, *, fresh: bool) -> "Future[BatchReport]":
+    def submit(self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool) -> "Future[BatchReport]":
         worker = self._workers.get(stage.stage.number)
         if worker is None:
             worker = StageWorker(
-                stage.job, self._stores, self._stores.kept.inner_claims, threading.Event(), portable=False
+                stage.job, self._stores, claims, threading.Event(), portable=False
             )
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
@@ -39,6 +40,9 @@ class SequentialTransport:
         except Exception as error:  # noqa: BLE001 - the future carries it to the loop
             future.set_exception(error)
         return future
+
+    def forget(self, stage: StageRun) -> None:
+        """Do nothing: the worker reads through the stage itself."""
 
     def close(self, *, kill: bool) -> None:
         for worker in self._workers.values():
