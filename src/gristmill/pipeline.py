@@ -240,11 +240,10 @@ class Pipeline:
 def _as_node(given: Any) -> Node:
     if isinstance(given, Node):
         return given
-    match given:
-        case (function, str() as mapspec) if callable(function):
-            return node(function, mapspec=mapspec)
-        case function if callable(function):
-            return node(function)
+    function, mapspec = given if isinstance(given, tuple) and len(given) == 2 else (given, None)  # noqa: PLR2004
+    if callable(function):
+        made: Node = node(function, mapspec=mapspec)
+        return made
     raise GraphError(f"a pipeline has nodes, functions and (function, mapspec) pairs; found {given!r}")
 
 

@@ -5,7 +5,7 @@ done: results are found in the ledger like anybody else's. A stage starts when t
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import InputSource, OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
-from gristmill.errors import WorkerDiedError
+from gristmill.errors import IntegrityError, WorkerDiedError
 from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
 from gristmill.identity.types import SIZE
 from gristmill.plan.compile import Plan
@@ -33,6 +33,9 @@ _POLL_SECONDS = 0.01
 
 _GRACE_SECONDS = 1.5
 """How long batches may go on after Ctrl-C before their processes are ended."""
+
+_REPEATS = 3
+"""How often an element whose bytes are lost is computed again before the run ends with an error."""
 
 _SOLO_DEATHS = 2
 """How often a call may kill its process, alone in it, before it is given up."""
@@ -139,6 +142,7 @@ class Loop:
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, InputSource] = {key: InputSource(one) for key, one in plan.inputs.items()}
         self._polled = 0.0
+        self._repeats: Counter[tuple[str, int]] = Counter()
         self.outcome = RunOutcome()
 
     def run(self) -> RunOutcome:
@@ -335,12 +339,28 @@ class Loop:
         for lost in report.lost:
             self._recompute(active, lost.source, lost.position)
         if len(again):
-            active.pending.append(again)
+            self._repeat(active, again)
+
+    def _repeat(self, active: _Active, positions: Array) -> None:
+        """Queue what a batch did not complete: its results were taken back, or its bytes are lost again."""
+        title = active.run.stage.title
+        for position in positions.tolist():
+            self._repeats[title, position] += 1
+            if self._repeats[title, position] > 2 * _REPEATS:
+                raise IntegrityError(
+                    f"index {active.run.space.index(position)} of {title!r} was computed {2 * _REPEATS} times, and "
+                    "is still not in the store; does this disk keep what is written to it?"
+                )
+        active.pending.append(positions)
 
     def _recompute(self, active: _Active, name: str, position: int) -> None:
         """Compute an element of an earlier stage again, because its bytes are lost."""
-        if name in self._inputs:
-            return
+        self._repeats[name, position] += 1
+        if name in self._inputs or self._repeats[name, position] > _REPEATS:
+            raise IntegrityError(
+                f"element {position} of {name!r} cannot be read back, although it was computed and stored "
+                f"{_REPEATS} times; does this disk return what is written to it?"
+            )
         upstream = self._active[self._plan.stage_of(name).number]
         locator = upstream.run.forget(name, position)
         if locator < 0:

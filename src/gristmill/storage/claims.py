@@ -86,7 +86,7 @@ class Claims:
             held = same.any(axis=1)
             if not held.any():
                 self._write(buckets, tags)
-                return ~held
+                return np.asarray(~held)
             owners = (cells[np.arange(len(cells)), same.argmax(axis=1)] >> _TAG_BITS).astype(np.int64)
             refused = held & np.isin(owners, self._rivals(np.unique(owners[held])))
             stale = held & ~refused & ~np.isin(owners, (self._owner, self.friend))
