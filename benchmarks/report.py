@@ -11,6 +11,9 @@ from rich.text import Text
 from benchmarks.case import AtMost, Case, SpeedOf
 from benchmarks.harness import Measured
 
+UNSTEADY = 1.5
+"""How far apart two rounds may be before the report warns."""
+
 
 def show_machine(console: Console, facts: dict[str, str]) -> None:
     """Print what it was measured on."""
@@ -51,7 +54,13 @@ def _cells(entry: Measured, ours: float | None) -> tuple[str, str, str, str, str
 def _remarks(entry: Measured) -> str:
     facts = (f"{name} {value:.4g}" for name, value in median_facts(entry).items())
     failure = entry.failed.splitlines()[-1] if entry.failed else ""
-    return "; ".join(filter(None, (entry.runner.note, *facts, entry.skipped, failure)))
+    return "; ".join(filter(None, (entry.runner.note, *facts, _unrest(entry), entry.skipped, failure)))
+
+
+def _unrest(entry: Measured) -> str:
+    figures = [sample.figure for sample in entry.samples]
+    apart = max(figures) / min(figures) if figures else 1.0
+    return f"unsteady, {apart:.1f} × between rounds: measure on a quiet machine" if apart > UNSTEADY else ""
 
 
 def _short(figure: float) -> str:

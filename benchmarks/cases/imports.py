@@ -6,22 +6,24 @@ from collections.abc import Callable
 
 from benchmarks.case import Case, Job, Kind, Runner, SpeedOf
 
-PROGRAM = "from time import perf_counter as now; start = now(); import {module}; print(now() - start)"
+PROGRAM = "from time import perf_counter as now; start = now(); {statement}; print(now() - start)"
+USED = "from gristmill import Engine, Pipeline, Store, node"
 
 
-def _import(module: str) -> Callable[[Job], None]:
+def _import(statement: str) -> Callable[[Job], None]:
     def measure(job: Job) -> None:
         for _ in range(job.items):
-            command = [sys.executable, "-c", PROGRAM.format(module=module)]
+            command = [sys.executable, "-c", PROGRAM.format(statement=statement)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             job.timer.seconds += float(done.stdout)
 
     return measure
 
 
-def _runner(module: str, kind: Kind = "peer") -> Runner:
+def _runner(system: str, statement: str, kind: Kind = "peer", note: str = "") -> Runner:
+    measure = _import(statement)
     # The first import compiles, and reads from the disk; what counts is every later one.
-    return Runner(module, _import(module), prepare=_import(module), kind=kind, needs=(module,))
+    return Runner(system, measure, prepare=measure, kind=kind, needs=(statement.split()[1],), note=note)
 
 
 CASES = (
@@ -33,10 +35,11 @@ CASES = (
         unit="µs",
         budget=SpeedOf("numpy", 1 / 1.5),
         runners=(
-            _runner("gristmill", "ours"),
-            _runner("numpy", "raw"),
-            _runner("pipefunc"),
-            _runner("joblib"),
+            _runner("gristmill", USED, "ours", note="what a script imports"),
+            _runner("gristmill, unused", "import gristmill", "raw"),
+            _runner("numpy", "import numpy", "raw"),
+            _runner("pipefunc", "import pipefunc"),
+            _runner("joblib", "import joblib"),
         ),
     ),
 )
