@@ -24,7 +24,7 @@ numpydoc_show_class_members = False  # autodoc lists them
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-# What has to resolve is what readers use, gristmill.NAME. Annotations also name what has no page here: types of
-# other packages, whose inventories would need a network, and internal types of ours.
+# What has to resolve is what readers use, gristmill.NAME. Annotations also name what has no page here: types
+# of other packages, whose inventories would need a network, and our internal types.
 nitpick_ignore = [("py:class", name) for name in (*dir(builtins), "ZarrArray", "optional")]
 nitpick_ignore_regex = [("py:.*", r"(?!gristmill\.)\w+\..*"), ("py:.*", r"gristmill\.\w+\..*")]
