@@ -148,7 +148,8 @@ def fingerprint(
 
 def _by_version(function: Callable[..., object], version: str) -> CodeReport:
     named = function if hasattr(function, "__qualname__") else type(function)
-    name = f"{named.__module__}.{named.__qualname__}"
+    module = "__main__" if named.__module__ == "__mp_main__" else named.__module__
+    name = f"{module}.{named.__qualname__}"
     digest = Digest(xxh3_128_digest(text(SCHEME) + text("version") + text(version) + text(name)))
     return CodeReport(digest, (Part("version", name, version, digest),), ())
 
