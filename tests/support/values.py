@@ -1,14 +1,16 @@
 """Values of many types, and what it means that one came back as it was."""
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
 import struct
 import uuid
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import PurePosixPath
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -94,8 +96,8 @@ VALUES: dict[str, Any] = {
     "namedtuple": Pair(1, [2]),
     "dataclass": Point(1.5, ["a"]),
     "frozen dataclass with an array": Frozen(np.arange(3)),
-    "date": datetime.date(2024, 2, 29),
-    "aware datetime": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC),
+    "date": dt.date(2024, 2, 29),
+    "aware datetime": dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
     "decimal": decimal.Decimal("1.10"),
     "fraction": fractions.Fraction(1, 3),
     "uuid": uuid.UUID(int=5),
@@ -135,7 +137,7 @@ VALUES: dict[str, Any] = {
     "array of long doubles": np.ones(3, dtype=np.longdouble) / 3,
     "structured array": np.zeros(3, NUMPY_RECORD),
     "object array": np.array([{"a": 1}, None, "x"], dtype=object),
-    "masked array": np.ma.MaskedArray([1, 2, 3], mask=[0, 1, 0]),
+    "masked array": np.ma.MaskedArray([1, 2, 3], mask=[False, True, False]),
     "array of 800 kB": np.arange(100_000.0),
     "F-ordered array of 800 kB": np.asfortranarray(np.arange(100_000.0).reshape(100, 1000)),
     "big-endian array of 800 kB": np.arange(100_000, dtype=">f8"),
@@ -153,24 +155,11 @@ def same(one: Any, other: Any) -> bool:
     """Whether two values agree in type, structure and every bit: `1` is not `True`, `0.0` is not `-0.0`."""
     if type(one) is not type(other):
         return False
-    if isinstance(one, np.ma.MaskedArray):
-        return same(np.ma.getmaskarray(one), np.ma.getmaskarray(other)) and same(one.filled(), other.filled())
-    if isinstance(one, np.ndarray):
-        return _same_arrays(one, other)
-    if isinstance(one, np.generic):
-        return one.dtype == other.dtype and same(np.array(one), np.array(other))
-    if isinstance(one, float):
-        return struct.pack("<d", one) == struct.pack("<d", other)
-    if isinstance(one, complex):
-        return same(one.real, other.real) and same(one.imag, other.imag)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return same(list(one), list(other)) and same(list(one.values()), list(other.values()))
+    for kind, compare in _COMPARISONS:
+        if isinstance(one, kind):
+            return compare(one, other)
     if is_dataclass(one) and not isinstance(one, type):
         return all(same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
-    if isinstance(one, BaseException):
-        return same(one.args, other.args)
     return bool(one == other)
 
 
@@ -178,7 +167,29 @@ def _same_arrays(one: Any, other: Any) -> bool:
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     if one.dtype.hasobject:
-        return same(one.ravel().tolist(), other.ravel().tolist())
+        return _same_items(one.ravel().tolist(), other.ravel().tolist())
     if one.dtype.char in "gG":  # six of their sixteen bytes are padding, which holds anything
         return bool(np.array_equal(one, other, equal_nan=True))
     return bool(one.tobytes() == other.tobytes())
+
+
+def _same_items(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and all(map(same, one, other))
+
+
+_COMPARISONS: tuple[tuple[type | UnionType, Callable[[Any, Any], bool]], ...] = (
+    (
+        np.ma.MaskedArray,
+        lambda a, b: same(np.ma.getmaskarray(a), np.ma.getmaskarray(b)) and same(a.filled(), b.filled()),
+    ),
+    (np.ndarray, _same_arrays),
+    (
+        np.generic,
+        lambda a, b: a.dtype == b.dtype and _same_arrays(np.array(a), np.array(b)),
+    ),
+    (float, lambda a, b: struct.pack("<d", a) == struct.pack("<d", b)),
+    (complex, lambda a, b: same(a.real, b.real) and same(a.imag, b.imag)),
+    (list | tuple, _same_items),
+    (dict, lambda a, b: _same_items(list(a.items()), list(b.items()))),
+    (BaseException, lambda a, b: _same_items(a.args, b.args)),
+)

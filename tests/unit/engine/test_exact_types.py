@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.values import VALUES, same
 
 from gristmill import Pipeline, Store, node
-from tests.support.values import VALUES, same
 
 
 def keep(value: Any) -> Any:
