@@ -161,9 +161,10 @@ def _remembered(function: Callable[..., object], options: _Options) -> CodeRepor
         return entry[1].report
     found = _find(function, options)
 
-    def forget(reference: weakref.ref[Any]) -> None:
-        if key in _memo and _memo[key][0] is reference:
-            del _memo[key]
+    def forget(reference: weakref.ref[Any], memo: dict[Any, Any] = _memo) -> None:
+        # `memo` is bound, since at the interpreter's exit modules are emptied first.
+        if key in memo and memo[key][0] is reference:
+            del memo[key]
 
     # What cannot be referred to weakly cannot be told from its successor.
     with suppress(TypeError):

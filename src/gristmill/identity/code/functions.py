@@ -53,9 +53,10 @@ def read(code: CodeType) -> Reading:
     reading = Reading(flow.digest(code, found), names(found))
     key = id(code)
 
-    def forget(reference: weakref.ref[CodeType]) -> None:
-        if key in _readings and _readings[key][0] is reference:
-            del _readings[key]
+    def forget(reference: weakref.ref[CodeType], readings: dict[int, Any] = _readings) -> None:
+        # `readings` is bound, since at the interpreter's exit modules are emptied first.
+        if key in readings and readings[key][0] is reference:
+            del readings[key]
 
     _readings[key] = (weakref.ref(code, forget), reading)
     return reading
