@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gristmill.engine import slices
 from gristmill.engine.calls import Outcome, OutputColumn, describe_failure
 from gristmill.engine.deliver import as_form, assemble, deliver
-from gristmill.engine.job import Job
 from gristmill.engine.report import BatchReport, Lost
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST, Source, load_input, take
 from gristmill.errors import IntegrityError
-from gristmill.identity.digest import merkle
 from gristmill.identity.keys import call_keys
 from gristmill.identity.types import SIZE
 from gristmill.plan.stage import Argument, Constant, Element, Slice
@@ -104,7 +103,6 @@ class Block:
         missing = np.flatnonzero(found == MISSING)
         if len(missing) < len(rows):
             hits = np.flatnonzero(found != MISSING)
-            self._report.cached += self._newly_found(runner, rows[hits])
             self._take_hits(runner, rows[hits], found[hits])
         claimed = np.zeros(len(rows), dtype=bool)
         if len(missing) and runner.is_below:
@@ -129,9 +127,7 @@ class Block:
                         elements = self._job.space.elements(positions, axes)
                         found[parameter] = self._source(source).digests(elements).tobytes()
                 case Slice(parameter, source):
-                    found[parameter] = b"".join(
-                        slice_digests(self._source(source), argument, self._job, positions)
-                    )
+                    found[parameter] = slices.digests(self._source(source), argument, self._job, positions)
         return found
 
     def _source(self, name: str) -> Source:
@@ -144,13 +140,6 @@ class Block:
             column.digests[rows] = runner.index.digests(locators, output)
             column.locators[rows] = locators
             column.alive[rows] = True
-
-    def _newly_found(self, runner: Runner, rows: Array) -> int:
-        """How many of the calls found at `rows` the engine could not have found: those below a computed one."""
-        computed = np.full(len(rows), runner.twin)
-        for name in runner.inner:
-            computed |= self._columns[name].locators[rows] == MISSING
-        return int(np.count_nonzero(computed))
 
     def _claim(self, runner: Runner, rows: Array, keys: bytes, missing: Array) -> Array:
         """Claim what the engine could not; return the missing calls that are to be computed here and now."""
@@ -180,7 +169,6 @@ class Block:
 
     def _take_recent(self, runner: Runner, row: int, number: int, place: int) -> None:
         """Use a result that this batch has computed and not committed yet."""
-        self._report.cached += 1
         block = self._worker.recent_blocks[number]
         for name, forms, digests in zip(runner.node.output_names, block.columns, block.digests, strict=True):
             column = self._columns[name]
@@ -306,17 +294,14 @@ class Block:
         return True
 
     def _slices(self, argument: Slice, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
-        shape = self._job.shapes[argument.source]
-        reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
-        parts = self._job.space.slices(self._positions[rows], argument.axes, shape)
         found: list[Any] = []
-        for k, elements in enumerate(parts):
+        for k, (elements, shape) in enumerate(slices.parts(argument, self._job, self._positions[rows])):
             values = self._gather(argument.source, elements)
             if values is None:
                 readable[k] = False
                 found.append(None)
                 continue
-            value = assemble(values, reduced, argument.form)
+            value = assemble(values, shape, argument.form)
             if isinstance(value, np.ndarray):
                 value.flags.writeable = writable
             found.append(value)
@@ -331,14 +316,6 @@ class Block:
             whole = np.ones(len(elements), dtype=bool)
             values = self._one_by_one(name, elements, whole, writable=True)
             return values if whole.all() else None
-
-
-def slice_digests(source: Source, argument: Slice, job: Job, positions: Array) -> list[bytes]:
-    """Return the Merkle root of each call's slice: its elements are not read for that."""
-    shape = job.shapes[argument.source]
-    reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
-    parts = job.space.slices(positions, argument.axes, shape)
-    return [bytes(merkle(reduced, source.digests(elements).tobytes())) for elements in parts]
 
 
 def _pick(block: bytes, chosen: Array, count: int) -> bytes:

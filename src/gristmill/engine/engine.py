@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gristmill.engine import watchdog
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.sequential import SequentialTransport
 from gristmill.engine.loop import Landed, Loop, RunOutcome
@@ -147,7 +148,7 @@ class _Pool:
         return ExecutorSpec("sequential")
 
     def _make(self, spec: ExecutorSpec) -> Transport:
-        if spec.kind == "sequential":
+        if spec.kind == "sequential" or watchdog.is_worker():  # a map inside a node never adds processes
             return SequentialTransport(self._stores)
         from gristmill.engine.executors.parallel import ParallelTransport
 

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gristmill.graph.node import Node
 from gristmill.plan.space import Space
 from gristmill.plan.stage import Argument, Step
+
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -32,5 +37,7 @@ class Job:
     tasks: tuple[Task, ...]
     shapes: Mapping[str, tuple[int, ...]]
     """Extents of the outputs that slices are taken from."""
+    dead: Mapping[str, Array]
+    """Masks of the outputs, among these, that lack elements because their calls failed."""
     sources: Mapping[str, Any]
     """Where arguments from outside the stage are: a `Source` each, or a `SourceRef` while the job travels."""

@@ -205,7 +205,6 @@ class Loop:
     def _start(self, stage: Stage) -> _Active:
         run = StageRun(self._plan, stage, self._sources(stage), self._stores, self._dead(stage))
         missing = run.examine(np.arange(run.size))
-        run.cached += sum(int(np.count_nonzero(locators >= 0)) for locators in run.locators)
         transport = self._choose(run, None, len(missing.positions))
         found = run.size - len(missing.positions)
         active = _Active(run, transport, BatchSizer(transport.width), found)

@@ -31,8 +31,6 @@ class BatchReport:
 
     computed: list[int] = field(default_factory=list)
     """Calls executed, per step."""
-    cached: int = 0
-    """Calls below a computed one whose results were found: early cut-off."""
     failures: list[Failure] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     seconds: float = 0.0

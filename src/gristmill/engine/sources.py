@@ -18,7 +18,7 @@ from gristmill.errors import InputError
 from gristmill.identity.types import SIZE
 from gristmill.plan.inputs import MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
-from gristmill.storage.elements import SCALARS, Pickled
+from gristmill.storage.elements import SCALARS, Pickled, pickle_value
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
 
@@ -224,9 +224,9 @@ def _fixed_width(elements: Sequence[Any] | Array) -> bool:
     if len(kinds) != 1:
         return False
     kind = kinds.pop()
-    return kind in (int, float, bool, complex) or (
-        issubclass(kind, np.generic) and kind.__module__ == "numpy"
-    )
+    if issubclass(kind, np.generic):
+        return kind.__module__ == "numpy" and np.dtype(kind).kind in "biufcmM"
+    return kind in (int, float, bool, complex)
 
 
 def _write_pickles(name: str, elements: Sequence[Any] | Array, path: str) -> None:
@@ -239,5 +239,5 @@ def _write_pickles(name: str, elements: Sequence[Any] | Array, path: str) -> Non
                     f"{name}[{position}] cannot be sent to a worker process, since a {type(element).__qualname__} "
                     "cannot be pickled; run this map with map_executor='sequential', or pass what makes it"
                 )
-            lengths[position + 1] = file.write(pickle.dumps(form, protocol=5))
+            lengths[position + 1] = file.write(pickle_value(form))
     np.cumsum(lengths).tofile(f"{path}.bounds")

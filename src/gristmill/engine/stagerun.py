@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.engine.block import slice_digests
+from gristmill.engine import slices
 from gristmill.engine.deliver import assemble, deliver
 from gristmill.engine.job import Job, Task
 from gristmill.engine.report import BatchReport, Failure
@@ -75,15 +75,16 @@ class StageRun:
         self.failures: dict[tuple[int, int], Failure] = {}
         self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         self.computed = 0
-        self.cached = 0
         self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
-        self._mark_dead(dead)
+        self._upstream_dead = {name: mask for name, mask in dead.items() if name in sources and mask.any()}
+        self._mark_dead()
 
     @property
     def job(self) -> Job:
         """What a worker needs; its sources are this process's."""
         shapes = {name: self.plan.shapes[name] for name in self.sources if name in self.plan.shapes}
-        return Job(self.space, tuple(Task.of(step) for step in self.stage.steps), shapes, self.sources)
+        tasks = tuple(Task.of(step) for step in self.stage.steps)
+        return Job(self.space, tasks, shapes, self._upstream_dead, self.sources)
 
     def examine(self, positions: Array) -> Missing:
         """Look up all steps at `positions`."""
@@ -119,7 +120,6 @@ class StageRun:
             self.failures[failure.position, failure.step] = failure
             self._kill(failure.position, failure.step)
         self.computed += sum(report.computed)
-        self.cached += report.cached
         return self.examine(positions).positions
 
     def forget(self, name: str, position: int) -> int:
@@ -132,6 +132,11 @@ class StageRun:
     def dead_positions(self, name: str) -> Array:
         """Return the mask of positions at which `name` has no value because of a failure."""
         return self.dead[self._step_of[name]]
+
+    @property
+    def cached(self) -> int:
+        """Calls whose results were found, before or during the run."""
+        return sum(int(np.count_nonzero(locators != MISSING)) for locators in self.locators) - self.computed
 
     @property
     def skipped(self) -> int:
@@ -156,14 +161,13 @@ class StageRun:
                 forms = source.forms(self.space.elements(where, argument.axes))
                 values[argument.parameter] = deliver(forms, source.load, writable=True)[0]
             else:
-                shape = self.plan.shapes[name]
-                elements = self.space.slices(where, argument.axes, shape)[0]
-                reduced = tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
+                elements, shape = next(slices.parts(argument, self.job, where))
                 found = deliver(source.forms(elements), source.load, writable=True)
-                values[argument.parameter] = assemble(found, reduced, argument.form)
+                values[argument.parameter] = assemble(found, shape, argument.form)
         return values
 
-    def _mark_dead(self, dead: Mapping[str, Array]) -> None:
+    def _mark_dead(self) -> None:
+        """Mark the calls that cannot be made, because what they need has failed in an earlier stage."""
         everything = np.arange(self.size)
         for k, step in enumerate(self.stage.steps):
             for argument in step.arguments:
@@ -171,13 +175,13 @@ class StageRun:
                     continue
                 if argument.source in self._step_of:
                     self.dead[k] |= self.dead[self._step_of[argument.source]]
-                elif argument.source in dead and dead[argument.source].any():
-                    mask = dead[argument.source]
-                    if isinstance(argument, Element):
-                        self.dead[k] |= mask[self.space.elements(everything, argument.axes)]
-                    else:
-                        shape = self.plan.shapes[argument.source]
-                        self.dead[k] |= mask[self.space.slices(everything, argument.axes, shape)].any(axis=1)
+                elif (mask := self._upstream_dead.get(argument.source)) is None:
+                    continue
+                elif isinstance(argument, Element):
+                    self.dead[k] |= mask[self.space.elements(everything, argument.axes)]
+                elif step.node.errors == "skip":
+                    shape = self.plan.shapes[argument.source]
+                    self.dead[k] |= mask[self.space.slices(everything, argument.axes, shape)].any(axis=1)
 
     def _kill(self, position: int, step: int) -> None:
         self.dead[step][position] = True
@@ -226,4 +230,4 @@ class StageRun:
                 return self.indexes[k].digests(take(self.locators[k], positions), output).tobytes()
             elements = self.space.elements(positions, argument.axes)
             return self.sources[argument.source].digests(elements).tobytes()
-        return b"".join(slice_digests(self.sources[argument.source], argument, self.job, positions))
+        return slices.digests(self.sources[argument.source], argument, self.job, positions)

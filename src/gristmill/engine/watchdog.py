@@ -14,7 +14,9 @@ WATCH_SECONDS = 0.1
 LAST_WORDS_SECONDS = 0.6
 """How long an orphan may take to commit what it has finished."""
 
-_LAST_WORDS: list[Callable[[], None]] = []  # a process has one watchdog; there is nowhere else to keep it
+# A process has one watchdog; there is nowhere else to keep it.
+_PARENT: list[int] = []
+_LAST_WORDS: list[Callable[[], None]] = []
 
 
 def start(parent: int) -> None:
@@ -25,8 +27,14 @@ def start(parent: int) -> None:
     parent
         Process id of the engine; when it is no longer the parent, this process ends.
     """
+    _PARENT.append(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(parent,), name="gristmill-watchdog", daemon=True).start()
+
+
+def is_worker() -> bool:
+    """Return whether this process is a worker of an engine in another one."""
+    return bool(_PARENT)
 
 
 def before_end(last_words: Callable[[], None]) -> None:

@@ -303,7 +303,7 @@ def node(
     writable
         True to get private copies of array arguments rather than read-only views.
     errors
-        What a reduction does with failed elements: `"skip"` itself, `"drop"` them, or `"pass"` them on.
+        What a reduction does when elements failed: `"skip"` itself, or `"drop"` them and take the rest.
     output_picker
         `output_picker(result, name)` takes one named output out of a result.
     post_execution_hook

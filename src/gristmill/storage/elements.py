@@ -4,7 +4,11 @@ A *stored form* is either small enough to be packed into a segment (a scalar, a 
 reference to a chunk or an object. This module decides which; it writes nothing itself.
 """
 
+import copyreg
+import io
 import pickle
+from collections import ChainMap
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +93,16 @@ def _scalar_size(value: Any) -> int:
     return (value.bit_length() >> 3) if type(value) is int else len(value)
 
 
+_REDUCERS: ChainMap[type, Callable[[Any], Any]] = ChainMap(
+    {
+        np.bytes_: lambda value: (np.bytes_, (bytes(value),)),
+        np.str_: lambda value: (np.str_, (str.__str__(value),)),
+    },
+    copyreg.dispatch_table,
+)
+"""numpy's own reducers of its strings, like `str(numpy.str_)`, lose trailing NULs."""
+
+
 def pickle_value(value: object) -> bytes:
     """Return `value` as a pickle of protocol 5; by value what cannot be imported.
 
@@ -98,7 +112,11 @@ def pickle_value(value: object) -> bytes:
         Nothing can pickle it; the message names its type.
     """
     try:
-        return pickle.dumps(value, protocol=5)
+        buffer = io.BytesIO()
+        pickler = pickle.Pickler(buffer, protocol=5)
+        pickler.dispatch_table = _REDUCERS
+        pickler.dump(value)
+        return buffer.getvalue()
     except Exception:  # noqa: BLE001 - whatever a __reduce__ raises, cloudpickle is the second opinion
         pass
     import cloudpickle

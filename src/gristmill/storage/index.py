@@ -8,6 +8,7 @@ A *locator* is an int64: the segment's position in this index, shifted by 32, pl
 segment; -1 means missing. Locators are meaningful in one process only.
 """
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ class KeyIndex:
         self._unsorted: list[int] = []
         self._last = 0
         self._own: set[int] = set()
+        self._lock = threading.RLock()
         self.damaged: list[int] = []
         """Numbers of segments whose index could not be read: their calls are misses."""
 
@@ -58,36 +60,37 @@ class KeyIndex:
 
     def refresh(self) -> None:
         """Take in what any process has appended since."""
-        for number, body in self._ledger.scan(self.group, self._last):
-            self._last = number
-            if number in self._own:
-                self._own.discard(number)
-                continue
-            try:
-                if body is None:
-                    raise IntegrityError("its frame is damaged")
-                self._admit(decode_index(number, body))
-            except IntegrityError:
-                self.damaged.append(number)
+        with self._lock:
+            for number, body in self._ledger.scan(self.group, self._last):
+                self._last = number
+                if number in self._own:
+                    self._own.discard(number)
+                else:
+                    self._decode(number, body)
 
     def add(self, segment: Segment) -> None:
         """Take in a segment that this process has just appended."""
-        self._own.add(segment.number)
-        self._admit(segment)
+        with self._lock:
+            if segment.number > self._last:  # else a refresh was faster
+                self._own.add(segment.number)
+                self._admit(segment)
 
     def bury(self, tombstone: Tombstone) -> None:
         """Take in a tombstone that this process has just appended."""
-        self._own.add(tombstone.number)
-        self._admit(tombstone)
+        with self._lock:
+            if tombstone.number > self._last:
+                self._own.add(tombstone.number)
+                self._admit(tombstone)
 
     def find(self, keys: bytes) -> Array:
         """Return the locators of `keys`, a block of 16-byte keys; -1 where missing."""
         count = len(keys) // KEY_SIZE
         found = np.full(count, MISSING, dtype=np.int64)
         if self._segments and count:
-            done = self._walk(keys, count, found)
-            if done < count:
-                found[done:] = self._search(keys[done * KEY_SIZE :])
+            with self._lock:
+                done = self._walk(keys, count, found)
+                if done < count:
+                    found[done:] = self._search(keys[done * KEY_SIZE :])
         return found
 
     def locate(self, locator: int) -> tuple[Segment, int]:
@@ -134,6 +137,14 @@ class KeyIndex:
         for segment, where, positions in self.runs(locators):
             result[where] = np.frombuffer(segment.digests[output], dtype=_DIGEST)[positions]
         return result
+
+    def _decode(self, number: int, body: bytes | None) -> None:
+        try:
+            if body is None:
+                raise IntegrityError(f"the frame of segment {number} is damaged")
+            self._admit(decode_index(number, body))
+        except IntegrityError:
+            self.damaged.append(number)
 
     def _admit(self, entry: Segment | Tombstone) -> None:
         if isinstance(entry, Tombstone):
