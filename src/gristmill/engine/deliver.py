@@ -5,6 +5,7 @@ value as a private copy for each call. A reduction's argument is assembled by th
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -142,8 +143,7 @@ def _objects(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
 
 
 def _nest(values: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    for length in reversed(shape[1:]):
+    for depth in range(len(shape) - 1, 0, -1):
         rows = iter(values)
-        count = len(values) // length if length else 0
-        values = [list(itertools.islice(rows, length)) for _ in range(count)] if length else []
+        values = [list(itertools.islice(rows, shape[depth])) for _ in range(math.prod(shape[:depth]))]
     return values

@@ -22,7 +22,7 @@ def identify_code(thing: Any) -> bytes:
     module = module_of(thing) if isinstance(thing, FunctionType) else _module(thing)
     where = origin(module)
     if where is Origin.OWN or not _is_found(thing, module):
-        return _qualified_name(thing, module) + bytes(fingerprint(thing))
+        return _qualified_name(thing, module) + bytes(fingerprint(thing, defaults=True))
     installed = distribution(module) if module and where is Origin.LIBRARY else None
     version = counted(installed[1], "major") if installed else ""
     return _qualified_name(thing, module) + text(version)

@@ -59,19 +59,20 @@ def unpack(packed: Packed, count: int) -> list[Any]:
     return items
 
 
-def as_array(packed: Packed, count: int) -> Array | None:
-    """Return a homogeneous numeric column as one array of shape (count, *element shape), else None.
+def as_array(packed: Packed, count: int) -> Array:
+    """Return a column of one of the kinds `NUMERIC` as one array of shape (count, *element shape).
 
     Python ints, floats and bools become int64, float64 and bool; numpy scalars and arrays keep their dtype.
     """
     kind = packed.codec["kind"]
     if kind in ("int", "float", "bool", "complex"):
         return np.frombuffer(packed.payload, dtype=_PYTHON_DTYPES[kind])
-    if kind in ("scalar", "array"):
-        shape = (count, *packed.codec.get("shape", ()))
-        return np.frombuffer(packed.payload, dtype=np.dtype(packed.codec["dtype"])).reshape(shape)
-    return None
+    shape = (count, *packed.codec.get("shape", ()))
+    return np.frombuffer(packed.payload, dtype=np.dtype(packed.codec["dtype"])).reshape(shape)
 
+
+NUMERIC = frozenset({"int", "float", "bool", "complex", "scalar", "array"})
+"""Kinds of columns that are one buffer."""
 
 _PYTHON_DTYPES = {"int": "<i8", "float": "<f8", "bool": "?", "complex": "<c16"}
 
@@ -179,7 +180,6 @@ def _unpack_scalars(packed: Packed, count: int) -> list[Any]:
 
 def _unpack_arrays(packed: Packed, count: int) -> list[Array]:
     array = as_array(packed, count)
-    assert array is not None
     return (
         [element.copy() for element in array] if array.ndim > 1 else [np.array(element) for element in array]
     )

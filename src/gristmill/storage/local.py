@@ -17,7 +17,7 @@ from xxhash import xxh3_128_digest
 from gristmill.errors import IntegrityError
 from gristmill.storage.chunks import ChunkFiles, raw_bytes
 from gristmill.storage.claims import Claims
-from gristmill.storage.columns import Packed, as_array, unpack
+from gristmill.storage.columns import NUMERIC, Packed, as_array, unpack
 from gristmill.storage.elements import (
     PACK_LIMIT,
     ChunkRef,
@@ -211,17 +211,16 @@ class LocalStorage:
 
     def array(self, index: KeyIndex, locators: Array, output: int) -> Array | None:
         """Return packed numbers at `locators` as one array, or None where they are not all of one kind."""
-        parts: list[Array] = []
-        for segment, _, positions in index.runs(locators):
-            if segment.codecs[output]["kind"] not in ("int", "float", "bool", "complex", "scalar", "array"):
-                return None
+        runs = list(index.runs(locators))
+        if not runs or any(segment.codecs[output] != runs[0][0].codecs[output] for segment, _, _ in runs):
+            return None
+        if runs[0][0].codecs[output]["kind"] not in NUMERIC:
+            return None
+        parts = []
+        for segment, _, positions in runs:
             part = as_array(self._packed(index.group, segment, output), segment.count)
-            if part is None or (
-                parts and (part.dtype != parts[0].dtype or part.shape[1:] != parts[0].shape[1:])
-            ):
-                return None
             parts.append(part[positions])
-        return np.concatenate(parts) if parts else None
+        return np.concatenate(parts)
 
     def value(self, form: object) -> Any:
         """Return the value of a stored form: a private, plain, writable one.
