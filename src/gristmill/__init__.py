@@ -1,7 +1,7 @@
 """Disk-cached, storage-backed map-reduce for plain Python functions.
 
-The public names, each loaded when it is first used: a worker process imports this package before it can watch its
-parent, so importing it must cost nothing.
+The public names, each loaded when it is first used: a worker process imports this package before it can watch
+its parent, so importing it must cost nothing.
 """
 
 from importlib import import_module

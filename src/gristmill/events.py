@@ -98,5 +98,5 @@ class Observers:
                 continue
             try:
                 getattr(callback, method)(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a user's callback raises
                 _LOG.exception("%s.%s raised; the run goes on", type(callback).__name__, method)

@@ -240,7 +240,7 @@ class Pipeline:
 def _as_node(given: Any) -> Node:
     if isinstance(given, Node):
         return given
-    function, mapspec = given if isinstance(given, tuple) and len(given) == 2 else (given, None)  # noqa: PLR2004
+    function, mapspec = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
     if callable(function):
         made: Node = node(function, mapspec=mapspec)
         return made
@@ -261,7 +261,7 @@ def _with_options(engine: Engine, options: Mapping[str, Any]) -> Engine:
     return replace(engine, **options) if options else engine
 
 
-def _progress(wanted: bool | None) -> tuple[Callback, ...]:
+def _progress(wanted: bool | None) -> tuple[Callback, ...]:  # noqa: FBT001 - the option as it was given
     if wanted is False:
         return ()
     from gristmill.observe.progress import ProgressCallback, is_interactive

@@ -1,4 +1,4 @@
-"""Batch sizes: enough work to hide the cost of a message, little enough to lose nothing and to share the tail.
+"""Batch sizes: enough work to hide the cost of a message, little enough to share the tail.
 
 The size follows the marginal time of an item, never a total that contains a fixed cost.
 """

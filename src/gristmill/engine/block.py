@@ -1,7 +1,7 @@
 """Blocks: a few indices of a stage, evaluated node by node.
 
-Owns the order of look-up, claim, call and record within a block. Below a node that it has just computed, it looks
-calls up and claims them itself; everything above has been looked up and claimed by the engine.
+Owns the order of look-up, claim, call and record within a block. Below a node that it has just computed, it
+looks calls up and claims them itself; everything above has been looked up and claimed by the engine.
 """
 
 from collections.abc import Sequence

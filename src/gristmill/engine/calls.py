@@ -174,7 +174,7 @@ class Caller:
         return _Kept(self._storage.keep(value), identity, None)
 
     def _live(self, array: Array) -> Array | None:
-        """What the next node is handed: a copy if the function gets to write to the array again before that."""
+        """What the next node is handed: a copy if the function may write to the array before that."""
         if not self._feeds:
             return None
         return array if self._alone else array.copy()
@@ -237,6 +237,11 @@ def describe_failure(position: int, step: int, error: BaseException, *, portable
         Whether the record leaves this process: then the exception is replaced if it does not survive that.
     """
     error.__traceback__ = users_traceback(error)
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        error.add_note(
+            "Array arguments are read-only views, because other calls may be handed the same array; "
+            "give the node writable=True for private copies."
+        )
     text = "".join(traceback.format_exception(error))
     if not portable:
         return Failure(position, step, error, text)

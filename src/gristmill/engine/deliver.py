@@ -1,7 +1,7 @@
 """Delivery: what a function is handed, the same on cold and on warm runs.
 
-Arrays arrive as read-only views (private copies with `writable=True`), immutable values as they are, any other
-value as a private copy for each call. A reduction's argument is assembled by the rule of `assemble`.
+Arrays arrive as read-only views (private copies with `writable=True`), immutable values as they are, any
+other value as a private copy for each call. A reduction's argument is assembled by the rule of `assemble`.
 """
 
 import itertools
@@ -101,10 +101,10 @@ def assemble(values: Sequence[Any], shape: tuple[int, ...], form: str) -> Any:
     shape
         The extents of the reduced axes.
     form
-        `"list"`: nested lists of the exact elements. `"array"`: all bool → bool; Python ints → int64 if they fit;
-        floats, or ints and floats → float64; complex with any of these → complex128; numpy scalars → their
-        `numpy.result_type`; arrays of one shape and dtype → stacked behind the reduced axes; anything else →
-        an object array.
+        `"list"`: nested lists of the exact elements. `"array"`: all bool → bool; Python ints → int64 if they
+        fit; floats, or ints and floats → float64; complex with any of these → complex128; numpy scalars →
+        their `numpy.result_type`; arrays of one shape and dtype → stacked behind the reduced axes; anything
+        else → an object array.
     """
     if form == "list":
         return _nest(list(values), shape)

@@ -10,7 +10,6 @@ from gristmill.graph.node import Node
 from gristmill.plan.space import Space
 from gristmill.plan.stage import Argument, Step
 
-
 Array = np.ndarray[Any, Any]
 
 

@@ -1,7 +1,8 @@
 """The loop: drives a plan to its end, whatever runs the batches.
 
-For each stage: look everything up; claim what is missing; send batches; take in reports, which say only what was
-done: results are found in the ledger like anybody else's. A stage starts when the stages it reads are complete.
+For each stage: look everything up; claim what is missing; send batches; take in reports, which say only what
+was done: results are found in the ledger like anybody else's. A stage starts when the stages it reads are
+complete.
 """
 
 import time
@@ -107,7 +108,8 @@ class Loop:
     storage
         Where results live.
     choose
-        Gives the transport for a stage: called when the stage starts, and again with its measured time per item.
+        Gives the transport for a stage: called when the stage starts, and again with its measured time per
+        item.
     observers
         Who is told.
     run_id
@@ -115,8 +117,8 @@ class Loop:
     stop_at_failure
         Whether the first failure ends the run.
     on_landed
-        Called with a stage and the positions that may be complete now, for derived data; returns the outputs and
-        positions whose bytes turned out to be gone.
+        Called with a stage and the positions that may be complete now, for derived data; returns the outputs
+        and positions whose bytes turned out to be gone.
     """
 
     def __init__(
@@ -271,10 +273,7 @@ class Loop:
         missing = active.run.examine(positions)
         granted = self._claims.take(missing.keys)
         claimed = _chosen(missing.keys, granted)
-        if self._stores.refresh():
-            missing_now = active.run.examine(missing.positions)
-        else:
-            missing_now = missing
+        missing_now = active.run.examine(missing.positions) if self._stores.refresh() else missing
         refused = np.unique(missing.owners[~granted])
         ours = np.setdiff1d(missing_now.positions, refused, assume_unique=True)
         others = np.intersect1d(missing_now.positions, refused, assume_unique=True)
@@ -347,8 +346,8 @@ class Loop:
             self._repeats[title, position] += 1
             if self._repeats[title, position] > 2 * _REPEATS:
                 raise IntegrityError(
-                    f"index {active.run.space.index(position)} of {title!r} was computed {2 * _REPEATS} times, and "
-                    "is still not in the store; does this disk keep what is written to it?"
+                    f"index {active.run.space.index(position)} of {title!r} was computed {2 * _REPEATS} "
+                    "times, and is still not in the store; does this disk keep what is written to it?"
                 )
         active.pending.append(positions)
 
@@ -371,8 +370,8 @@ class Loop:
         self._observers.tell(
             "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
         )
-        for active in self._active.values():
-            active.transport.forget(active.run)
+        for reader in self._active.values():
+            reader.transport.forget(reader.run)
         upstream.pending.append(upstream.run.examine(np.arange(upstream.run.size)).positions)
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:

@@ -1,7 +1,7 @@
 """The worker process: what runs in it, and how it ends with its parent.
 
-A worker keeps the stores and jobs it has opened. When its parent is gone, it starts nothing more and commits what
-it has finished; the watchdog then ends it.
+A worker keeps the stores and jobs it has opened. When its parent is gone, it starts nothing more and commits
+what it has finished; the watchdog then ends it.
 """
 
 import contextlib
@@ -90,9 +90,7 @@ class _WorkerProcess:
         if stores is None:
             stores = self._stores[spec] = Stores.open(spec)
             self._claims[spec] = stores.kept.claims(friend)
-        worker = StageWorker(
-            _open_job(path, stores), stores, self._claims[spec], self.stop, portable=True
-        )
+        worker = StageWorker(_open_job(path, stores), stores, self._claims[spec], self.stop, portable=True)
         self._jobs[path] = worker
         while len(self._jobs) > _JOBS:
             self._jobs.popitem(last=False)[1].close()

@@ -38,14 +38,18 @@ class Runner:
         self.twin = any(other.prefix == task.prefix for other in job.tasks[:number])
         """Whether the same function comes earlier in the stage, and may have made the same calls."""
         self.is_below = bool(self.inner) or self.twin
-        """Whether its calls cannot all be known before the stage runs: the worker looks them up and claims them."""
-        self.keeps_recent = self.is_below or any(other.prefix == task.prefix for other in job.tasks[number + 1 :])
+        """Whether its calls cannot all be known before the stage runs: the worker looks them up and claims
+        them."""
+        self.keeps_recent = self.is_below or any(
+            other.prefix == task.prefix for other in job.tasks[number + 1 :]
+        )
         self.constants = {
             a.parameter: as_form(a.given.value) for a in task.arguments if isinstance(a, Constant)
         }
         self.notes = _constant_notes(task)
 
     def provenance(self, columns: dict[str, bytes]) -> Provenance:
+        """Return what a record says of where its calls' arguments came from."""
         name = f"{getattr(self.node.function, '__module__', '?')}:{self.node.name}"
         return Provenance(name, self.notes, columns)
 

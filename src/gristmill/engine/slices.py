@@ -32,6 +32,7 @@ def parts(argument: Slice, job: Job, positions: Array) -> Iterator[tuple[Array, 
 def digests(source: Source, argument: Slice, job: Job, positions: Array) -> bytes:
     """Return the Merkle root of each call's slice: its elements are not read for that."""
     roots = [
-        merkle(shape, source.digests(elements).tobytes()) for elements, shape in parts(argument, job, positions)
+        merkle(shape, source.digests(elements).tobytes())
+        for elements, shape in parts(argument, job, positions)
     ]
     return b"".join(roots)

@@ -1,7 +1,7 @@
 """Sources: where a stage's arguments come from, and how worker processes read them by reference.
 
-Inputs are written once to a scratch file that every worker maps; outputs of other stages are read from the store
-through their locators. A batch message never carries a value.
+Inputs are written once to a scratch file that every worker maps; outputs of other stages are read from the
+store through their locators. A batch message never carries a value.
 """
 
 import pickle
@@ -59,9 +59,11 @@ class InputSource:
         self._digests = np.frombuffer(given.digests, dtype=DIGEST)
 
     def digests(self, positions: Array) -> Array:
+        """Return the elements' digests as 16-byte items."""
         return take(self._digests, positions)
 
     def forms(self, positions: Array) -> Sequence[Any]:
+        """Return the elements' stored forms."""
         where = as_slice(positions)
         if isinstance(self._elements, np.ndarray):
             return list(self._elements[where if where is not None else positions])
@@ -90,9 +92,11 @@ class OutputSource:
         self._output = output
 
     def digests(self, positions: Array) -> Array:
+        """Return the elements' digests as 16-byte items."""
         return self._index.digests(take(self._locators, positions), self._output)
 
     def forms(self, positions: Array) -> Sequence[Any]:
+        """Return the elements' stored forms."""
         return self._storage.forms(self._index, take(self._locators, positions), self._output)
 
     def load(self, form: object) -> Any:
@@ -132,7 +136,7 @@ class PublishedInput:
     """For arrays, the shape of the whole; None for sequences."""
     dtype: str
 
-    def open(self, stores: Stores) -> Source:  # noqa: ARG002 - it is in no store
+    def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
         return _MappedFile(self)
 
@@ -170,15 +174,17 @@ class _MappedFile:
             self._bounds = _map(ref.values + ".bounds", np.dtype(np.int64))
 
     def digests(self, positions: Array) -> Array:
+        """Return the elements' digests as 16-byte items."""
         return take(self._digests, positions)
 
     def load(self, form: object) -> Any:
         return load_input(form)
 
-    def publish(self, path: Path) -> SourceRef:  # noqa: ARG002 - it is in files already
+    def publish(self, path: Path) -> SourceRef:
         return self._ref
 
     def forms(self, positions: Array) -> Sequence[Any]:
+        """Return the elements' stored forms."""
         if self._ref.shape is not None:
             return list(take(self._array, positions))
         if self._ref.codec is not None:
@@ -236,8 +242,9 @@ def _write_pickles(name: str, elements: Sequence[Any] | Array, path: str) -> Non
             form = as_form(element)
             if isinstance(form, Shared):
                 raise InputError(
-                    f"{name}[{position}] cannot be sent to a worker process, since a {type(element).__qualname__} "
-                    "cannot be pickled; run this map with map_executor='sequential', or pass what makes it"
+                    f"{name}[{position}] cannot be sent to a worker process, since a "
+                    f"{type(element).__qualname__} cannot be pickled; run this map with "
+                    "map_executor='sequential', or pass what makes it"
                 )
             lengths[position + 1] = file.write(pickle_value(form))
     np.cumsum(lengths).tofile(f"{path}.bounds")

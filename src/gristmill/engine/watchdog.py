@@ -1,7 +1,7 @@
 """The watchdog: ends a worker process whose parent is gone.
 
-It imports nothing but the standard library, so that it runs before a worker has loaded anything: a worker that is
-orphaned while it starts must go too.
+It imports nothing but the standard library, so that it runs before a worker has loaded anything: a worker
+that is orphaned while it starts must go too.
 """
 
 import os

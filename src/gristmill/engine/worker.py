@@ -1,6 +1,7 @@
 """The worker: runs batches of one stage, in whatever process or thread it is.
 
-A batch is evaluated in blocks: of one index for slow or large items (depth first), of up to 1,024 for fast ones.
+A batch is evaluated in blocks: of one index for slow or large items (depth first), of up to 1,024 for fast
+ones.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """The writer: finished calls on their way to the store, committed in groups.
 
-Whatever has been finished for 50 ms is committed by a thread, so that a slow call does not keep its neighbours
-from the disk; a batch commits the rest when it ends. So a `kill -9` loses the calls in flight and at most what
-finished in the last moment.
+Whatever has been finished for 50 ms is committed by a thread, so that a slow call does not keep its
+neighbours from the disk; a batch commits the rest when it ends. So a `kill -9` loses the calls in flight and
+at most what finished in the last moment.
 """
 
 import threading

@@ -65,17 +65,16 @@ class ProgressCallback(Callback):
             self._progress = _new_progress()
             self._progress.start()
         for known in self._events.values() if not self._tasks else (event,):
-            self._show(known)
+            self._show(self._progress, known)
 
-    def _show(self, event: StageEvent) -> None:
-        assert self._progress is not None
+    def _show(self, progress: "Progress", event: StageEvent) -> None:
         if event.stage not in self._tasks:
-            self._tasks[event.stage] = self._progress.add_task(event.title, total=event.total, note="")
-            self._progress.reset(self._tasks[event.stage], completed=event.found)
+            self._tasks[event.stage] = progress.add_task(event.title, total=event.total, note="")
+            progress.reset(self._tasks[event.stage], completed=event.found)
         note = f"{event.found:,} found" if event.found else ""
         if event.failed:
             note += f"{', ' if note else ''}[red]{event.failed:,} failed[/red]"
-        self._progress.update(self._tasks[event.stage], completed=event.done, note=note)
+        progress.update(self._tasks[event.stage], completed=event.done, note=note)
 
 
 def _new_progress() -> "Progress":

@@ -205,7 +205,7 @@ def _stages(
     for node in graph.nodes:
         own = axes[node.output_names[0]]
         executor = executors.get(node.output_names[0], executors.get(""))
-        number = _stage_for(node, own, executor, arguments[node], drafts, made, fuse=fuse)
+        number = _stage_for(own, executor, arguments[node], drafts, made, fuse=fuse)
         if number == len(drafts):
             drafts.append(_Draft(own, executor))
         draft = drafts[number]
@@ -224,7 +224,6 @@ def _stages(
 
 
 def _stage_for(
-    node: Node,
     axes: tuple[str, ...],
     executor: object,
     arguments: Iterable[Argument],
@@ -233,7 +232,7 @@ def _stage_for(
     *,
     fuse: bool,
 ) -> int:
-    """The first stage that `node` may join: after all it reads, or together with what it reads per index."""
+    """The first stage that a node may join: after all it reads, or together with what it reads per index."""
     earliest = 0
     for argument in arguments:
         if isinstance(argument, Constant) or argument.source not in made:

@@ -5,7 +5,8 @@ of an array) goes to the function whole.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,7 +92,7 @@ def _as_array(value: object) -> Array | None:
 
 
 def _as_sequence(name: str, value: object) -> Sequence[Any]:
-    if isinstance(value, str | bytes | bytearray | Mapping | Set):
+    if isinstance(value, str | bytes | bytearray | Mapping | AbstractSet):
         raise InputError(
             f"input {name!r} is mapped, so it must be a sequence or an array; a {type(value).__name__} is one value. "
             f"Pass a list: {name}=[...]."

@@ -72,7 +72,7 @@ class Claims:
 
     @property
     def owner(self) -> int:
-        """This owner's number; 0 before it has claimed anything."""
+        """Number of this owner; 0 before it has claimed anything."""
         return self._owner
 
     def take(self, keys: bytes) -> Array:

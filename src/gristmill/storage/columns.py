@@ -212,8 +212,7 @@ _UNPACKERS: dict[str, Callable[[Packed, int], list[Any]]] = {
 
 
 def _pack_mixed(items: Sequence[object]) -> Packed:
-    joined = _join("mixed", [_encode_item(item) for item in items])
-    return joined
+    return _join("mixed", [_encode_item(item) for item in items])
 
 
 def _encode_item(item: Any) -> bytes:

@@ -4,6 +4,7 @@ A *stored form* is either small enough to be packed into a segment (a scalar, a 
 reference to a chunk or an object. This module decides which; it writes nothing itself.
 """
 
+import contextlib
 import copyreg
 import io
 import pickle
@@ -111,14 +112,12 @@ def pickle_value(value: object) -> bytes:
     StoreError
         Nothing can pickle it; the message names its type.
     """
-    try:
+    with contextlib.suppress(Exception):  # whatever a __reduce__ raises, cloudpickle is the second opinion
         buffer = io.BytesIO()
         pickler = pickle.Pickler(buffer, protocol=5)
         pickler.dispatch_table = _REDUCERS
         pickler.dump(value)
         return buffer.getvalue()
-    except Exception:  # noqa: BLE001 - whatever a __reduce__ raises, cloudpickle is the second opinion
-        pass
     import cloudpickle
 
     try:

@@ -8,6 +8,7 @@ A *locator* is an int64: the segment's position in this index, shifted by 32, pl
 segment; -1 means missing. Locators are meaningful in one process only.
 """
 
+import itertools
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class KeyIndex:
         ordinals = locators >> _SHIFT
         cuts = np.flatnonzero(ordinals[1:] != ordinals[:-1]) + 1
         bounds = [0, *cuts.tolist(), len(locators)]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in itertools.pairwise(bounds):
             part = locators[start:stop]
             yield self._segments[int(part[0]) >> _SHIFT], slice(start, stop), part & _POSITION
 
@@ -140,11 +141,13 @@ class KeyIndex:
 
     def _decode(self, number: int, body: bytes | None) -> None:
         try:
-            if body is None:
-                raise IntegrityError(f"the frame of segment {number} is damaged")
-            self._admit(decode_index(number, body))
+            entry = decode_index(number, body) if body is not None else None
         except IntegrityError:
+            entry = None
+        if entry is None:
             self.damaged.append(number)
+        else:
+            self._admit(entry)
 
     def _admit(self, entry: Segment | Tombstone) -> None:
         if isinstance(entry, Tombstone):

@@ -248,29 +248,29 @@ class Ledger:
     def _select(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
             self._after_fork()
-            if self._reader is None and not self._open_reader():
+            reader = self._reader or self._open_reader()
+            if reader is None:
                 return []
-            assert self._reader is not None
             try:
-                return self._reader.execute(query, arguments).fetchall()
+                return reader.execute(query, arguments).fetchall()
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):  # somebody is just creating the database
                     return []
                 raise StoreError(f"cannot read the store at {self._directory.parent}: {error!r}") from error
 
-    def _open_reader(self) -> bool:
+    def _open_reader(self) -> sqlite3.Connection | None:
         path = self._directory / "cache.db"
         if not path.exists():
-            return False
-        self._reader = sqlite3.connect(
+            return None
+        reader = self._reader = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
         )
-        self._reader.execute("PRAGMA trusted_schema = 0")
-        return True
+        reader.execute("PRAGMA trusted_schema = 0")
+        return reader
 
     def _after_fork(self) -> None:
         if (

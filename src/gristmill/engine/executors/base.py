@@ -30,7 +30,9 @@ class Transport(Protocol):
     def free(self) -> int:
         """How many more batches can start now."""
 
-    def submit(self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool) -> "Future[BatchReport]":
+    def submit(
+        self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool
+    ) -> "Future[BatchReport]":
         """Start a batch; the future raises `SlotDiedError` if its process dies."""
 
     def forget(self, stage: StageRun) -> None:

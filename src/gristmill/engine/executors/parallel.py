@@ -1,8 +1,8 @@
 """Parallel: batches run in loky processes, one single-process executor per slot.
 
-One executor per process, because in a shared loky pool one dead worker fails every pending future and takes its
-siblings along. So a death costs one slot its batch, names it exactly, and leaves the others alone. Slots stay warm
-between runs and end when they have been idle for a while. This is the only module that knows loky.
+One executor per process, because in a shared loky pool one dead worker fails every pending future and takes
+its siblings along. So a death costs one slot its batch, names it exactly, and leaves the others alone. Slots
+stay warm between runs and end when they have been idle for a while. This is the only module that knows loky.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ import cloudpickle
 import numpy as np
 from loky.process_executor import ProcessPoolExecutor
 
-from gristmill.engine.executors.base import SlotDiedError
 from gristmill.engine import watchdog
+from gristmill.engine.executors.base import SlotDiedError
 from gristmill.engine.process import BatchMessage, StaleCodeError, run_batch
 from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import StageRun
@@ -34,7 +34,13 @@ Array = np.ndarray[Any, Any]
 IDLE_SECONDS = 300.0
 """How long a worker without work stays."""
 
-_ONE_THREAD = dict.fromkeys((*("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), *("VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS", "ZARR_THREADING__MAX_WORKERS")), "1")
+_ONE_THREAD = dict.fromkeys(
+    (
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+        *("VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS", "ZARR_THREADING__MAX_WORKERS"),
+    ),
+    "1",
+)
 """`max_workers` processes with as many threads each would fight for the same cores."""
 
 
@@ -185,8 +191,7 @@ class ParallelTransport:
         """Send the functions themselves: the worker's modules are not those that were fingerprinted."""
         try:
             sent = Path(delivery.message.job)
-            if sent.stem.endswith(_BY_VALUE):
-                raise _hopeless(stale)
+            _check_by_reference(sent, stale)
             number = delivery.stage.stage.number
             if self._jobs.get(number) == sent:
                 self._publish(delivery.stage, by_value=True)
@@ -213,8 +218,10 @@ _BY_VALUE = "-v"
 """Ends the name of a job that carries the code of its functions."""
 
 
-def _hopeless(stale: StaleCodeError) -> GristmillError:
-    return GristmillError(
+def _check_by_reference(job: Path, stale: StaleCodeError) -> None:
+    if not job.stem.endswith(_BY_VALUE):
+        return
+    raise GristmillError(
         f"the code of {stale} differs between this process and its workers, even when it is sent by value; "
         "was a source file edited while this process ran? Restart it."
     )

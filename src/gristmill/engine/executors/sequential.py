@@ -27,12 +27,13 @@ class SequentialTransport:
         self._stores = stores
         self._workers: dict[int, StageWorker] = {}
 
-    def submit(self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool) -> "Future[BatchReport]":
+    def submit(
+        self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool
+    ) -> "Future[BatchReport]":
+        """Run a batch now; its future is done when this returns."""
         worker = self._workers.get(stage.stage.number)
         if worker is None:
-            worker = StageWorker(
-                stage.job, self._stores, claims, threading.Event(), portable=False
-            )
+            worker = StageWorker(stage.job, self._stores, claims, threading.Event(), portable=False)
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
         try:
@@ -45,6 +46,7 @@ class SequentialTransport:
         """Do nothing: the worker reads through the stage itself."""
 
     def close(self, *, kill: bool) -> None:
+        """Commit what is left; nothing runs between two submits."""
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
