@@ -46,7 +46,7 @@ class StageEvent:
     failed: int
     """Calls that raised."""
     executor: str
-    """What runs it."""
+    """What runs it; empty as long as there was nothing to run."""
 
 
 @dataclass(frozen=True, slots=True)

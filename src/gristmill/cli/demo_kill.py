@@ -17,8 +17,6 @@ def kill_later(seconds: float | None, display: Display) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    # loky's resource tracker outlives the kill, tidies up, and would warn of that beside the next prompt.
-    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:loky.backend.resource_tracker"
     timer = threading.Timer(seconds, kill_everything, (display, f"--kill-after {seconds:g}"))
     timer.daemon = True
     timer.start()

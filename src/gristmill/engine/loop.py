@@ -50,7 +50,8 @@ class _Active:
     """A stage that has started."""
 
     run: StageRun
-    transport: Transport
+    transport: Transport | None
+    """What runs it; None as long as there is nothing to run."""
     sizer: BatchSizer
     found: int
     pending: deque[Array] = field(default_factory=deque)
@@ -84,7 +85,6 @@ class _Flight:
     active: _Active
     positions: Array
     claimed: bytes
-    transport: Transport
 
 
 @dataclass
@@ -207,9 +207,7 @@ class Loop:
     def _start(self, stage: Stage) -> _Active:
         run = StageRun(self._plan, stage, self._sources(stage), self._stores, self._dead(stage))
         missing = run.examine(np.arange(run.size))
-        transport = self._choose(run, None, len(missing.positions))
-        found = run.size - len(missing.positions)
-        active = _Active(run, transport, BatchSizer(transport.width), found)
+        active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
         self._enqueue(active, missing)
         return active
 
@@ -250,25 +248,28 @@ class Loop:
         for active in self._active.values():
             if not self._is_ready(active.run.stage):
                 continue  # an element of an earlier stage was lost and is being computed again
-            while active.transport.free > 0 and (batch := self._next_batch(active)) is not None:
-                self._send(active, batch)
-                if self._flights and active.transport.name == "sequential":
+            while active.left and (transport := self._transport(active)).free > 0:
+                self._send(active, transport, self._next_batch(active, transport))
+                if self._flights and transport.name == "sequential":
                     return  # its report is there already
             if not active.flying and not active.left:
                 self._revive(active)
 
-    def _next_batch(self, active: _Active) -> Array | None:
-        if not active.pending:
-            return np.array([active.suspects.popleft()]) if active.suspects else None
+    def _transport(self, active: _Active) -> Transport:
         active.transport = self._choose(active.run, active.sizer.seconds_per_item, active.left)
-        active.sizer.width = active.transport.width
+        return active.transport
+
+    def _next_batch(self, active: _Active, transport: Transport) -> Array:
+        if not active.pending:
+            return np.array([active.suspects.popleft()])
+        active.sizer.width = transport.width
         size = active.sizer.next(active.left)
         head = active.pending.popleft()
         if len(head) > size:
             active.pending.appendleft(head[size:])
         return head[:size]
 
-    def _send(self, active: _Active, positions: Array) -> None:
+    def _send(self, active: _Active, transport: Transport, positions: Array) -> None:
         """Claim, look up again if anything was appended meanwhile, and send what is ours."""
         missing = active.run.examine(positions)
         granted = self._claims.take(missing.keys)
@@ -283,9 +284,9 @@ class Loop:
             self._claims.drop(claimed)
             self._note_progress(active)
             return
-        future = active.transport.submit(active.run, ours, self._claims, fresh=missing_now.fresh)
+        future = transport.submit(active.run, ours, self._claims, fresh=missing_now.fresh)
         active.flying += len(ours)
-        self._flights[future] = _Flight(active, ours, claimed, active.transport)
+        self._flights[future] = _Flight(active, ours, claimed)
 
     def _revive(self, active: _Active) -> None:
         """Look again at what had to wait, once nothing of the stage itself is under way."""
@@ -371,7 +372,8 @@ class Loop:
             "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
         )
         for reader in self._active.values():
-            reader.transport.forget(reader.run)
+            if reader.transport is not None:
+                reader.transport.forget(reader.run)
         upstream.pending.append(upstream.run.examine(np.arange(upstream.run.size)).positions)
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
@@ -422,7 +424,7 @@ class Loop:
             active.done,
             active.found,
             len(run.failures),
-            active.transport.name,
+            active.transport.name if active.transport else "",
         )
         self._observers.tell(method, event)
 

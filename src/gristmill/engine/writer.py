@@ -124,6 +124,8 @@ class Writer:
         with self._wake:
             self._closed = True
             self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
         self.flush()
 
     def _commit(self) -> None:
@@ -146,6 +148,12 @@ class Writer:
             self._thread.start()
 
     def _run(self) -> None:
+        try:
+            self._commit_in_time()
+        finally:
+            self._storage.end_thread()
+
+    def _commit_in_time(self) -> None:
         with self._wake:
             while not self._closed:
                 if self._oldest is None:

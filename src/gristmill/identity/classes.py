@@ -22,7 +22,7 @@ def identify_code(thing: Any) -> bytes:
     module = module_of(thing) if isinstance(thing, FunctionType) else _module(thing)
     where = origin(module)
     if where is Origin.OWN or not _is_found(thing, module):
-        return _qualified_name(thing, module) + bytes(fingerprint(thing, defaults=True))
+        return _own_name(thing, module) + bytes(fingerprint(thing, defaults=True))
     installed = distribution(module) if module and where is Origin.LIBRARY else None
     version = counted(installed[1], "major") if installed else ""
     return _qualified_name(thing, module) + text(version)
@@ -42,7 +42,18 @@ def _is_found(thing: Any, module: str | None) -> bool:
     return found is thing or not isinstance(thing, FunctionType)
 
 
+def _own_name(thing: Any, module: str | None) -> bytes:
+    """Encode the name of the user's own; cloudpickle sends a class by value under its bare name."""
+    if isinstance(thing, type):
+        return _named(module, thing.__name__)
+    return _qualified_name(thing, module)
+
+
 def _qualified_name(thing: Any, module: str | None) -> bytes:
-    """Encode module and qualified name; in a worker process, the main module goes by another name."""
-    name = getattr(thing, "__qualname__", None) or thing.__name__
+    """Encode module and qualified name."""
+    return _named(module, getattr(thing, "__qualname__", None) or thing.__name__)
+
+
+def _named(module: str | None, name: str) -> bytes:
+    """Encode a name; in a worker process, the main module goes by another one."""
     return text("__main__" if module == "__mp_main__" else module or "") + text(name)

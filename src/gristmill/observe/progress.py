@@ -83,7 +83,7 @@ def _new_progress() -> "Progress":
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         _rate_column()(),
         TimeRemainingColumn(compact=True),

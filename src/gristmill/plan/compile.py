@@ -121,13 +121,12 @@ class _Compiler:
         axes = node.mapspec.input(name).axes if node.mapspec else ()
         if name in self._graph.outputs:
             return self._from_node(node, own, name, axes)
-        if name not in self._inputs:
-            return Constant(own, self._constant(name, node.defaults[name]))
+        value = self._inputs[name] if name in self._inputs else node.defaults[name]
         if not any(axes):
-            return Constant(own, self._constant(name, self._inputs[name]))
+            return Constant(own, self._constant(name, value))
         key = f"{name}[{','.join('.' if axis else ':' for axis in axes)}]"
         if key not in self.mapped:
-            self.mapped[key] = mapped_input(name, self._inputs[name], axes)
+            self.mapped[key] = mapped_input(name, value, axes)
         return Element(own, key, tuple(axis for axis in axes if axis))
 
     def _from_node(self, node: Node, own: str, name: str, axes: tuple[str | None, ...]) -> Argument:

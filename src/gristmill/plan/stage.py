@@ -80,4 +80,11 @@ class Stage:
     @property
     def title(self) -> str:
         """What progress displays call it."""
-        return " → ".join(", ".join(step.outputs) for step in self.steps)
+        made: set[str] = set()
+        title = ""
+        for step in self.steps:
+            follows = any(isinstance(a, Element) and a.source in made for a in step.arguments)
+            title += (" → " if follows else ", ") if title else ""
+            title += ", ".join(step.outputs)
+            made.update(step.outputs)
+        return title

@@ -14,6 +14,7 @@ import re
 import sqlite3
 import struct
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,21 @@ def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> b
     raise IntegrityError("the ledger holds a row in a form that gristmill never writes")
 
 
+class _Open:
+    """The connections of a ledger, closed with it."""
+
+    def __init__(self) -> None:
+        self.cache: diskcache.Cache | None = None
+        self.reader: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        if self.cache is not None:
+            self.cache.close()
+        if self.reader is not None:
+            self.reader.close()
+        self.cache = self.reader = None
+
+
 class Ledger:
     """Append-only segments and content-addressed objects in one diskcache directory.
 
@@ -140,9 +156,9 @@ class Ledger:
         self._durable = durable
         self._readonly = readonly
         self._lock = threading.RLock()
-        self._cache: diskcache.Cache | None = None
-        self._reader: sqlite3.Connection | None = None
+        self._open = _Open()
         self._pid = os.getpid()
+        weakref.finalize(self, self._open.close)
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """Append `entries` in one transaction and return their numbers, which only ever grow in a group.
@@ -197,14 +213,16 @@ class Ledger:
         rows = self._select("PRAGMA data_version", ())
         return int(rows[0][0]) if rows else -1
 
+    def end_thread(self) -> None:
+        """Close what the calling thread has open: diskcache has a connection for each thread."""
+        with self._lock:
+            if self._open.cache is not None:
+                self._open.cache.close()
+
     def close(self) -> None:
         """Close both connections; the next call opens them again."""
         with self._lock:
-            if self._cache is not None:
-                self._cache.close()
-            if self._reader is not None:
-                self._reader.close()
-            self._cache = self._reader = None
+            self._open.close()
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry) -> int:
         counter = _COUNTER + entry.group
@@ -233,22 +251,22 @@ class Ledger:
 
     def _open_cache(self) -> diskcache.Cache:
         self._after_fork()
-        if self._cache is None:
+        if self._open.cache is None:
             disk = DurableDisk if self._durable else FramedDisk
             synchronous = 2 if self._durable else 1
-            self._cache = diskcache.Cache(
+            self._open.cache = diskcache.Cache(
                 str(self._directory),
                 timeout=_BUSY_SECONDS,
                 disk=disk,
                 sqlite_synchronous=synchronous,
                 **_SETTINGS,
             )
-        return self._cache
+        return self._open.cache
 
     def _select(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
             self._after_fork()
-            reader = self._reader or self._open_reader()
+            reader = self._open.reader or self._open_reader()
             if reader is None:
                 return []
             try:
@@ -262,7 +280,7 @@ class Ledger:
         path = self._directory / "cache.db"
         if not path.exists():
             return None
-        reader = self._reader = sqlite3.connect(
+        reader = self._open.reader = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
             uri=True,
             timeout=_BUSY_SECONDS,
@@ -277,4 +295,4 @@ class Ledger:
             self._pid != os.getpid()
         ):  # SQLite connections must not be used across a fork, not even to close them
             self._pid = os.getpid()
-            self._cache = self._reader = None
+            self._open.cache = self._open.reader = None

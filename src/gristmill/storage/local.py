@@ -287,6 +287,10 @@ class LocalStorage:
         with self._lock:
             index.bury(Tombstone(number, dead))
 
+    def end_thread(self) -> None:
+        """Close what the calling thread has open."""
+        self._ledger.end_thread()
+
     def close(self) -> None:
         """Close files."""
         self._ledger.close()

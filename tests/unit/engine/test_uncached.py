@@ -67,19 +67,3 @@ def test_run_makes_it_again(log: CallLog) -> None:
 
     one = Pipeline([node(now, cache=False), node(lambda now: 10 * now, output_name="y")])
     assert [one("y"), one("y")] == [10, 20]
-
-
-def test_a_value_without_identity_needs_a_version(log: CallLog) -> None:
-    def connect(name: str) -> Any:
-        record(log.path, "connect")
-        return threading.Lock()
-
-    def use(connect: Any, x: int) -> int:
-        record(log.path, "use", x)
-        with connect:
-            return x + 1
-
-    one = Pipeline([node(connect, cache=False, version="1"), node(use)])
-    assert one("use", name="a", x=1) == 2
-    assert one("use", name="a", x=1) == 2
-    assert log.take().count("use 1") == 1

@@ -11,6 +11,7 @@ import os
 import pickle
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,17 +45,36 @@ _ONE_THREAD = dict.fromkeys(
 """`max_workers` processes with as many threads each would fight for the same cores."""
 
 
+@contextlib.contextmanager
+def _quiet_tracker() -> Iterator[None]:
+    """Start loky's resource tracker, if this is what starts it, without its warnings.
+
+    It outlives a `kill -9` of this process, tidies up, and would say so beside the user's next prompt.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    quiet = "ignore::UserWarning:loky.backend.resource_tracker"
+    os.environ["PYTHONWARNINGS"] = f"{before},{quiet}" if before else quiet
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 class _Slot:
     """One worker process."""
 
     def __init__(self) -> None:
-        self.executor = ProcessPoolExecutor(
-            max_workers=1,
-            timeout=IDLE_SECONDS,
-            initializer=watchdog.start,
-            initargs=(os.getpid(),),
-            env=_ONE_THREAD,
-        )
+        with _quiet_tracker():
+            self.executor = ProcessPoolExecutor(
+                max_workers=1,
+                timeout=IDLE_SECONDS,
+                initializer=watchdog.start,
+                initargs=(os.getpid(),),
+                env=_ONE_THREAD,
+            )
 
     def kill(self) -> None:
         """End the process at once."""

@@ -70,8 +70,9 @@ _WITH_FIELDS = (
 
 def describe_class(walk: Walk, vertex: Vertex, kind: type) -> None:
     """Describe one of the user's classes."""
-    vertex.kind, vertex.name, vertex.location = "class", kind.__qualname__, kind.__module__
-    vertex.note(kind.__qualname__)
+    # cloudpickle sends a class by value under its bare name, so where it was nested cannot count.
+    vertex.kind, vertex.name, vertex.location = "class", kind.__name__, kind.__module__
+    vertex.note(kind.__name__)
     if type(kind) is not type:
         walk.edge(vertex, "metaclass", type(kind))
     for base in kind.__bases__:
