@@ -100,7 +100,7 @@ class Pipeline:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names that the nodes make."""
+        """Names that the nodes make; `run` and `map` give back those that no node takes, unless told otherwise."""
         return self.graph.outputs
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 
 from gristmill.engine.deliver import assemble
 from gristmill.errors import GristmillError, IntegrityError
+from gristmill.graph.wording import did_you_mean, joined
 from gristmill.plan.space import Space
 from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.local import LocalStorage
@@ -340,6 +341,11 @@ class MapResult(Mapping[str, Any]):
         """Output name to the path of its zarr array on disk, for outputs that have one."""
 
     def __getitem__(self, name: str) -> Any:
+        if name not in self._outputs:
+            raise KeyError(
+                f"{name!r} was not asked for{did_you_mean(name, self._outputs)}; this result has "
+                f"{joined(self._outputs)}. Leaves come back by default: pass output_name= for others"
+            )
         value = self._outputs[name]
         return value() if isinstance(value, _Lazy) else value
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.errors import InputError
-from gristmill.identity.digest import digest, digest_block, digest_rows
+from gristmill.errors import DigestError, InputError
+from gristmill.identity.digest import digest, digest_block
 
 Array = np.ndarray[Any, Any]
+
+_BLOCK = 1 << 16
+"""Elements digested at once, so that what is needed on the way stays small."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +60,16 @@ class MappedInput:
         DigestError
             Names the element and the path inside it.
         """
-        if isinstance(self.elements, np.ndarray):
-            return digest_rows(self.elements, name=self.name)
-        return digest_block(self.elements, name=self.name)
+        parts = []
+        for start in range(0, len(self.elements), _BLOCK):
+            part = self.elements[start : start + _BLOCK]
+            try:
+                parts.append(digest_block(part, name=self.name))
+            except DigestError:
+                if start:  # say it again, with the element's number in the whole
+                    digest_block(self.elements, name=self.name)
+                raise
+        return b"".join(parts)
 
 
 def mapped_input(name: str, value: object, axes: tuple[str | None, ...]) -> MappedInput:

@@ -48,6 +48,7 @@ class KeyIndex:
         self._ordinals: dict[int, int] = {}
         self._starts: dict[bytes, int] = {}
         self._dead: dict[int, set[int] | None] = {}
+        self._tombstones: list[Tombstone] = []
         self._levels: list[_Level] = []
         self._unsorted: list[int] = []
         self._last = 0
@@ -93,6 +94,22 @@ class KeyIndex:
                 if done < count:
                     found[done:] = self._search(keys[done * KEY_SIZE :])
         return found
+
+    def lost(self, keys: bytes) -> list[str]:
+        """Return, for each of `keys`, why its call was taken back; "" for those that never were."""
+        why: dict[bytes, str] = {}
+        for tombstone in self._tombstones:
+            for number, dead in tombstone.dead.items():
+                if number in self._ordinals:
+                    segment = self._segments[self._ordinals[number]]
+                    positions = range(segment.count) if dead is None else dead
+                    why.update({_item(segment.keys, position): tombstone.why for position in positions})
+        return [why.get(_item(keys, k), "") for k in range(len(keys) // KEY_SIZE)]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments, in the order in which they were appended."""
+        return tuple(self._segments)
 
     def locate(self, locator: int) -> tuple[Segment, int]:
         """Return the segment of a locator and the position in it."""
@@ -161,6 +178,7 @@ class KeyIndex:
             self._unsorted.append(ordinal)
 
     def _apply(self, tombstone: Tombstone) -> None:
+        self._tombstones.append(tombstone)
         for number, positions in tombstone.dead.items():
             ordinal = self._ordinals.get(number)
             if ordinal is None:
@@ -227,6 +245,10 @@ class KeyIndex:
             keep = np.setdiff1d(np.arange(len(halves)), list(dead))
             halves, locators = halves[keep], locators[keep]
         return _Level(halves[:, 0], halves[:, 1], locators)
+
+
+def _item(block: bytes, position: int) -> bytes:
+    return block[position * KEY_SIZE : (position + 1) * KEY_SIZE]
 
 
 def _merge(levels: list[_Level]) -> _Level:

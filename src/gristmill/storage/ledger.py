@@ -193,6 +193,21 @@ class Ledger:
         rows = self._select("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,))
         return unseal(_fetch(self._directory, *rows[0])) if rows else None
 
+    def under(self, prefix: bytes, length: int) -> list[tuple[bytes, bytes | None]]:
+        """Return (rest of the key, body) of all rows whose key is `prefix` and `length` bytes more.
+
+        A damaged body is None.
+        """
+        query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
+        low, high = (prefix + byte * length for byte in (b"\x00", b"\xff"))
+        found: list[tuple[bytes, bytes | None]] = []
+        for key, *stored in self._select(query, (low, high)):
+            body = None
+            with contextlib.suppress(IntegrityError):
+                body = unseal(_fetch(self._directory, *stored))
+            found.append((key[len(prefix) :], body))
+        return found
+
     def values(self, group: bytes, number: int) -> bytes | None:
         """Return the values of the segment `number` of `group`, or None where there is no such segment."""
         return self.get(_VALUES + group + _NUMBER.pack(number))
@@ -201,7 +216,7 @@ class Ledger:
         """Yield (number, index) of every segment of `group` above `after`; a damaged index is None."""
         low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
         query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
-        for key, *stored in self._select(query, (low, high)):
+        for key, *stored in self._stream(query, (low, high)):
             number = _NUMBER.unpack(key[-8:])[0]
             try:
                 yield number, unseal(_fetch(self._directory, *stored))
@@ -264,16 +279,20 @@ class Ledger:
         return self._open.cache
 
     def _select(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        return list(self._stream(query, arguments))
+
+    def _stream(self, query: str, arguments: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query as SQLite finds them: all segments at once would be a lot of memory."""
         with self._lock:
             self._after_fork()
             reader = self._open.reader or self._open_reader()
             if reader is None:
-                return []
+                return
             try:
-                return reader.execute(query, arguments).fetchall()
+                yield from reader.execute(query, arguments)
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):  # somebody is just creating the database
-                    return []
+                    return
                 raise StoreError(f"cannot read the store at {self._directory.parent}: {error!r}") from error
 
     def _open_reader(self) -> sqlite3.Connection | None:

@@ -3,6 +3,7 @@
 It knows stored forms, locators and checksums; it does not know nodes, plans or executors.
 """
 
+import contextlib
 import pickle
 import threading
 from collections import OrderedDict
@@ -17,6 +18,7 @@ from xxhash import xxh3_128_digest
 from gristmill.errors import IntegrityError
 from gristmill.storage.chunks import ChunkFiles, raw_bytes
 from gristmill.storage.claims import Claims
+from gristmill.storage.code_record import CodeRecord
 from gristmill.storage.columns import NUMERIC, Packed, as_array, unpack
 from gristmill.storage.elements import (
     PACK_LIMIT,
@@ -30,6 +32,7 @@ from gristmill.storage.elements import (
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.layout import Layout, Scratch
 from gristmill.storage.segment import (
+    KEY_SIZE,
     Provenance,
     Segment,
     Tombstone,
@@ -44,7 +47,7 @@ Array = np.ndarray[Any, Any]
 _CACHE_BYTES = 64 * 1024 * 1024
 """Packed payloads kept decoded in memory, so that neighbours are not read and verified again."""
 
-_OBJECT = b"o"
+_OBJECT, _CODE = b"o", b"c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class LocalStorage:
     ----------
     spec
         Where it is and how to treat it.
+    make
+        False to take a directory that is no store yet for an empty one, and not to make it.
 
     Raises
     ------
@@ -85,10 +90,11 @@ class LocalStorage:
         The directory cannot be used; see `Layout.open`.
     """
 
-    def __init__(self, spec: StoreSpec) -> None:
+    def __init__(self, spec: StoreSpec, *, make: bool = True) -> None:
         self.spec = spec
         self.layout = Layout(Path(spec.location).absolute())
-        self.layout.open(readonly=spec.readonly, trust=spec.trust)
+        if make or self.layout.marker.exists():
+            self.layout.open(readonly=spec.readonly, trust=spec.trust)
         from gristmill.storage.ledger import Ledger
 
         self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
@@ -265,6 +271,26 @@ class LocalStorage:
         if body is None:
             raise IntegrityError(f"the values of segment {segment.number} are missing")
         return provenance_of(body, len(segment.codecs))
+
+    def describe(self, record: CodeRecord, group: bytes) -> None:
+        """Keep the code record of a group, unless there is one.
+
+        Raises
+        ------
+        StoreError
+            The ledger refuses.
+        """
+        key = _CODE + record.place + group
+        if self._ledger.get(key) is None:
+            self._ledger.put(key, record.encode())
+
+    def descriptions(self, place: bytes) -> dict[bytes, CodeRecord]:
+        """Return the code record of each group of the node at `place`; what cannot be read is left out."""
+        found: dict[bytes, CodeRecord] = {}
+        for group, body in self._ledger.under(_CODE + place, KEY_SIZE):
+            with contextlib.suppress(IntegrityError):
+                found[group] = CodeRecord.decode(body or b"")
+        return found
 
     def quarantine(self, index: KeyIndex, locator: int, output: int) -> None:
         """Take back the call at `locator`, because the bytes of its `output` are lost.

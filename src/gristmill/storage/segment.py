@@ -22,6 +22,9 @@ KEY_SIZE = 16
 _HEAD = struct.Struct("<BBII")
 _CALLS, _TOMBSTONE = 0, 1
 
+DAMAGED, COLLECTED = "damaged", "collected"
+"""Why calls were taken back: their bytes were lost, or deleted to make room."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -74,6 +77,7 @@ class Tombstone:
     number: int
     dead: Mapping[int, tuple[int, ...] | None]
     """Segment number to the positions taken back; None takes back all of them."""
+    why: str = DAMAGED
 
 
 def encode_segment(
@@ -96,9 +100,11 @@ def encode_segment(
     return Entry(group, index, values), segment
 
 
-def encode_tombstone(group: bytes, dead: Mapping[int, tuple[int, ...] | None]) -> Entry:
+def encode_tombstone(
+    group: bytes, dead: Mapping[int, tuple[int, ...] | None], why: str = DAMAGED
+) -> Entry:
     """Return the entry that takes the calls `dead` of `group` back."""
-    header = json.dumps({"dead": {str(number): positions for number, positions in dead.items()}}).encode()
+    header = json.dumps({"dead": {str(number): positions for number, positions in dead.items()}, "why": why}).encode()
     return Entry(group, _HEAD.pack(FORMAT, _TOMBSTONE, 0, len(header)) + header, b"")
 
 
@@ -118,7 +124,9 @@ def decode_index(number: int, body: bytes) -> Segment | Tombstone:
         header = json.loads(body[_HEAD.size : start])
         if kind == _TOMBSTONE:
             return Tombstone(
-                number, {int(n): None if p is None else tuple(p) for n, p in header["dead"].items()}
+                number,
+                {int(n): None if p is None else tuple(p) for n, p in header["dead"].items()},
+                str(header.get("why", DAMAGED)),
             )
         return _decode_calls(number, count, header["codecs"], body, start)
     except (struct.error, ValueError, KeyError, AttributeError) as error:

@@ -1,6 +1,5 @@
 """`cache=False`: a node runs whenever something that needs it runs, and nothing of it is kept."""
 
-import threading
 from typing import Any
 
 import numpy as np
