@@ -1,13 +1,14 @@
 """Linking: keeps the zarr views of a run's chunked outputs up to date as reports come in."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 
 from gristmill.engine.stagerun import StageRun
-from gristmill.identity.digest import checksum
+from gristmill.identity.digest import checksum, digest
 from gristmill.plan.compile import Plan
-from gristmill.plan.stage import Constant, Stage
+from gristmill.plan.stage import Constant, Stage, Step
 from gristmill.storage.elements import ChunkRef
 from gristmill.storage.local import LocalStorage
 from gristmill.storage.views import View
@@ -40,23 +41,35 @@ class Linker:
             locators = run.locators[k][positions]
             there = np.flatnonzero(locators >= 0)
             for segment, where, places in run.indexes[k].runs(locators[there]):
-                chosen = positions[there[where]]
                 for output, name in enumerate(step.outputs):
-                    codec = segment.codecs[output]
-                    if codec["kind"] == "chunk":
-                        refs = _refs(codec, segment.checksums[output], places)
-                        lost += [(name, position) for position in self._view(run).link(name, chosen, refs)]
-                    elif run.stage.number in self._views:
-                        self._views[run.stage.number].spoil(name)
+                    refs = _refs(segment.codecs[output], segment.checksums[output], places)
+                    missing = self._link(self._view(run), name, positions[there[where]], refs)
+                    lost += [(name, position) for position in missing]
         return lost
 
     def finish(self) -> dict[str, str]:
         """Write what is pending; return output name to the path of its view."""
         found: dict[str, str] = {}
         for view in self._views.values():
-            view.finish()
-            found |= view.paths()
+            try:
+                view.finish()
+            except OSError as error:
+                _warn(view, error)
+            else:
+                found |= view.paths()
         return found
+
+    def _link(self, view: View, name: str, positions: Array, refs: list[ChunkRef] | None) -> list[int]:
+        """Link chunks; a view that cannot be written is given up, since it is derived data."""
+        if refs is None:
+            view.spoil(name)
+            return []
+        try:
+            return view.link(name, positions, refs)
+        except OSError as error:
+            _warn(view, error)
+            view.spoil(name)
+            return []
 
     def _view(self, run: StageRun) -> View:
         number = run.stage.number
@@ -66,19 +79,35 @@ class Linker:
         return self._views[number]
 
     def _name(self, stage: Stage) -> str:
-        """Identity of a stage with all that it depends on: the same map has the same view."""
-        parts = [step.prefix for earlier in self._plan.stages[: stage.number + 1] for step in earlier.steps]
-        parts += [checksum(self._plan.inputs[key].digests) for key in sorted(self._plan.inputs)]
-        parts += [
-            argument.given.digest
+        """Identity of a stage with all that it depends on: the same map has the same view, and no other has."""
+        stages = [
+            (earlier.axes, self._plan.space(earlier).shape, [_described(step) for step in earlier.steps])
             for earlier in self._plan.stages[: stage.number + 1]
-            for step in earlier.steps
-            for argument in step.arguments
-            if isinstance(argument, Constant)
         ]
-        return checksum(b"".join(parts)).hex()
+        inputs = [(key, one.shape, checksum(one.digests)) for key, one in sorted(self._plan.inputs.items())]
+        return digest((stages, inputs)).hex()
 
 
-def _refs(codec: dict[str, Any], checksums: bytes, places: Array) -> list[ChunkRef]:
+def _described(step: Step) -> tuple[Any, ...]:
+    """What distinguishes a step from others with the same function: names, wiring and constants."""
+    arguments = [
+        (a.parameter, a.given.digest) if isinstance(a, Constant) else (a.parameter, a.source, a.axes)
+        for a in step.arguments
+    ]
+    return step.prefix, step.outputs, arguments
+
+
+def _warn(view: View, error: OSError) -> None:
+    warnings.warn(
+        f"the zarr view at {view.directory} cannot be written ({error}); results are in the store all the same",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _refs(codec: dict[str, Any], checksums: bytes, places: Array) -> list[ChunkRef] | None:
+    """The chunks of a segment's column, or None where it is packed."""
+    if codec["kind"] != "chunk":
+        return None
     dtype, shape = codec["dtype"], tuple(codec["shape"])
     return [ChunkRef(checksums[16 * k : 16 * k + 16], dtype, shape) for k in places.tolist()]

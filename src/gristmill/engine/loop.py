@@ -276,6 +276,7 @@ class Loop:
         claimed = _chosen(missing.keys, granted)
         missing_now = active.run.examine(missing.positions) if self._stores.refresh() else missing
         refused = np.unique(missing.owners[~granted])
+        self._landed(active, np.setdiff1d(positions, missing_now.positions, assume_unique=True))
         ours = np.setdiff1d(missing_now.positions, refused, assume_unique=True)
         others = np.intersect1d(missing_now.positions, refused, assume_unique=True)
         if len(others):
@@ -300,7 +301,9 @@ class Loop:
             positions, active.waiting = np.concatenate(active.waiting), []
         else:
             return
-        self._enqueue(active, active.run.examine(np.sort(positions)))
+        missing = active.run.examine(np.sort(positions))
+        self._enqueue(active, missing)
+        self._landed(active, np.setdiff1d(positions, missing.positions))
         self._note_progress(active)
 
     # -- taking in ----------------------------------------------------------------------------------------------
@@ -323,6 +326,8 @@ class Loop:
         self._note_progress(active)
 
     def _landed(self, active: _Active, positions: Array) -> None:
+        if not len(positions):
+            return
         for name, position in self._on_landed(active.run, positions):
             self._recompute(active, name, position)
 

@@ -100,11 +100,11 @@ def encode_segment(
     return Entry(group, index, values), segment
 
 
-def encode_tombstone(
-    group: bytes, dead: Mapping[int, tuple[int, ...] | None], why: str = DAMAGED
-) -> Entry:
+def encode_tombstone(group: bytes, dead: Mapping[int, tuple[int, ...] | None], why: str = DAMAGED) -> Entry:
     """Return the entry that takes the calls `dead` of `group` back."""
-    header = json.dumps({"dead": {str(number): positions for number, positions in dead.items()}, "why": why}).encode()
+    header = json.dumps(
+        {"dead": {str(number): positions for number, positions in dead.items()}, "why": why}
+    ).encode()
     return Entry(group, _HEAD.pack(FORMAT, _TOMBSTONE, 0, len(header)) + header, b"")
 
 

@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xxhash import xxh3_128_hexdigest
 
 from gristmill.storage.chunks import ChunkFiles
 from gristmill.storage.elements import ChunkRef
@@ -26,6 +28,9 @@ Array = np.ndarray[Any, Any]
 
 _DONE_SECONDS = 0.5
 """How often the mask of finished elements is written while a run goes on."""
+
+_ATTEMPTS = 5
+"""How often a view that is being deleted is made again for one element."""
 
 
 def array_metadata(
@@ -94,48 +99,65 @@ class View:
         self._extents = extents
         self._chunks = chunks
         self._outputs: dict[str, _OutputView] = {}
+        self._irregular: set[str] = set()
         self._written = 0.0
 
     def link(self, output: str, positions: Array, refs: Sequence[ChunkRef]) -> list[int]:
-        """Link the chunks of `output` at `positions`; return the positions whose chunk is not there."""
+        """Link the chunks of `output` at `positions`; return the positions whose chunk is not there.
+
+        Raises
+        ------
+        OSError
+            The file system refuses.
+        """
+        if output in self._irregular:
+            return []
         view = self._outputs.get(output)
         if view is None:
-            view = self._outputs[output] = self._create(output, refs[0])
+            view = self._outputs[output] = self._new(output, refs[0])
+        if not view.fits(refs):
+            self.spoil(output)
+            return []
         lost = view.link(positions, refs)
         if time.monotonic() - self._written > _DONE_SECONDS:
             self.finish()
         return lost
 
     def spoil(self, output: str) -> None:
-        """Remove the array of an output whose elements turned out to be of different shapes or types."""
-        view = self._outputs.get(output)
+        """Have no array for an output whose elements are of different shapes or types, or cannot be linked."""
+        self._irregular.add(output)
+        view = self._outputs.pop(output, None)
         if view is not None:
-            view.remove()
+            shutil.rmtree(view.directory, ignore_errors=True)
 
     def paths(self) -> dict[str, str]:
         """Return output name to the path of its array."""
-        return {name: str(view.directory) for name, view in self._outputs.items() if view.regular}
+        return {name: str(view.directory) for name, view in self._outputs.items()}
 
     def finish(self) -> None:
         """Write the mask as it is now."""
-        masks = [view.linked for view in self._outputs.values() if view.regular]
-        if masks:
-            name = "c" + ".0" * len(self._extents)
-            _write_atomically(self._mask_directory / name, np.logical_and.reduce(masks).tobytes())
-            self._written = time.monotonic()
-
-    @property
-    def _mask_directory(self) -> Path:
-        return self.directory / ("done" if "done" not in self._outputs else "done.mask")
-
-    def _create(self, output: str, first: ChunkRef) -> "_OutputView":
-        self.directory.mkdir(exist_ok=True, mode=0o700)
-        group = {"zarr_format": 3, "node_type": "group", "attributes": {"gristmill": "view"}}
-        _write_atomically(self.directory / "zarr.json", json.dumps(group).encode())
-        view = _OutputView(self.directory / output, self._axes, self._extents, first, self._chunks)
-        mask = self.directory / ("done" if output != "done" else "done.mask")
+        if not self._outputs:
+            return
+        done = np.logical_and.reduce([view.linked for view in self._outputs.values()])
+        mask = self.directory / ("done" if "done" not in self._outputs else "done.mask")
         _write_metadata(mask, array_metadata(self._axes, self._extents, (), np.dtype(bool), whole=True))
-        return view
+        _write_atomically(mask / ("c" + ".0" * len(self._extents)), done.tobytes())
+        self._written = time.monotonic()
+
+    def _new(self, output: str, first: ChunkRef) -> "_OutputView":
+        return _OutputView(self.directory / file_name(output), self._axes, self._extents, first, self._chunks)
+
+
+def file_name(output: str) -> str:
+    """Return a name for the array of an output that every file system takes and no other output has."""
+    if _PLAIN_NAME.fullmatch(output):
+        return output
+    readable = re.sub(r"[^A-Za-z0-9_]", "_", output)[:40]
+    return f"{readable}-{xxh3_128_hexdigest(output.encode('utf-8', 'surrogatepass'))}"
+
+
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,80}")
+"""Names that are told apart on file systems that ignore case."""
 
 
 class _OutputView:
@@ -150,71 +172,74 @@ class _OutputView:
         chunks: ChunkFiles,
     ) -> None:
         self.directory = directory
-        self.regular = True
         self.linked = np.zeros(math.prod(extents), dtype=bool)
+        self._axes = axes
         self._extents = extents
         self._first = first
         self._chunks = chunks
         self._zeros = ".0" * len(first.shape)
-        _write_metadata(directory, array_metadata(axes, extents, first.shape, np.dtype(first.dtype)))
+        self._create()
+
+    def fits(self, refs: Sequence[ChunkRef]) -> bool:
+        """Whether all elements have the shape and dtype of the first."""
+        return all(ref.dtype == self._first.dtype and ref.shape == self._first.shape for ref in refs)
 
     def link(self, positions: Array, refs: Sequence[ChunkRef]) -> list[int]:
-        if not self.regular:
-            return []
-        if any(ref.dtype != self._first.dtype or ref.shape != self._first.shape for ref in refs):
-            self.remove()
-            return []
         lost = []
         for position, name, ref in zip(positions.tolist(), self._names(positions), refs, strict=True):
-            if _link(self._chunks.path(ref.checksum), self.directory / name):
+            chunk = self._chunks.path(ref.checksum)
+            if self._link(chunk, name):
                 self.linked[position] = True
             else:
                 lost.append(position)
         return lost
 
-    def remove(self) -> None:
-        self.regular = False
-        shutil.rmtree(self.directory, ignore_errors=True)
+    def _link(self, chunk: Path, name: str) -> bool:
+        """Link one chunk; return False where it is not there."""
+        for _ in range(_ATTEMPTS):
+            try:
+                _link(chunk, self.directory / name)
+            except FileNotFoundError:
+                if not chunk.exists():
+                    return False
+                self._create()  # somebody has deleted the view, as is their right
+            else:
+                return True
+        raise FileNotFoundError(errno.ENOENT, "the view is deleted again and again", str(self.directory))
+
+    def _create(self) -> None:
+        self.linked[:] = False
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {"gristmill": "view"}}
+        _write_metadata(self.directory.parent, group)
+        metadata = array_metadata(self._axes, self._extents, self._first.shape, np.dtype(self._first.dtype))
+        _write_metadata(self.directory, metadata)
 
     def _names(self, positions: Array) -> Iterable[str]:
         columns = [c.tolist() for c in np.unravel_index(positions, self._extents)]
         return [f"c.{'.'.join(map(str, index))}{self._zeros}" for index in zip(*columns, strict=True)]
 
 
-def _link(source: Path, target: Path) -> bool:
-    """Make `target` the file `source`; return False where that is not there."""
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the file `source`, whatever was there."""
     try:
         os.link(source, target)
     except FileExistsError:
-        return _relink(source, target)
-    except FileNotFoundError:
-        return False
+        if not os.path.samefile(source, target):  # of a chunk that was damaged, say
+            target.unlink(missing_ok=True)
+            _link(source, target)
     except OSError as error:
         if error.errno not in (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EXDEV):
             raise
-        shutil.copyfile(source, target)  # ext4 allows 65,000 links to a file; some file systems none
-    return True
-
-
-def _relink(source: Path, target: Path) -> bool:
-    """Replace a link that points to other bytes: those of a chunk that was damaged, say."""
-    try:
-        if os.path.samefile(source, target):
-            return True
-    except FileNotFoundError:
-        if not source.exists():
-            return False
-    target.unlink(missing_ok=True)
-    return _link(source, target)
+        _write_atomically(target, source.read_bytes())  # ext4 allows 65,000 links; some file systems none
 
 
 def _write_metadata(directory: Path, metadata: dict[str, Any]) -> None:
-    directory.mkdir(exist_ok=True, mode=0o700)
+    directory.mkdir(exist_ok=True, parents=True, mode=0o700)
     _write_atomically(directory / "zarr.json", json.dumps(metadata).encode())
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{os.urandom(8).hex()}")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
