@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from gristmill.errors import StoreVersionError as StoreVersionError
     from gristmill.errors import WorkerDiedError as WorkerDiedError
     from gristmill.events import Callback as Callback
+    from gristmill.explain.planned import NodePlan as NodePlan
+    from gristmill.explain.planned import RunPlan as RunPlan
+    from gristmill.explain.planned import StagePlan as StagePlan
+    from gristmill.explain.report import Explanation as Explanation
+    from gristmill.explain.report import Finding as Finding
+    from gristmill.explain.report import NodeExplanation as NodeExplanation
     from gristmill.graph.node import Node as Node
     from gristmill.graph.node import node as node
     from gristmill.identity.digest import Digest as Digest
@@ -55,6 +61,8 @@ _HOMES = {
         "WorkerDiedError",
     ),
     "events": ("Callback",),
+    "explain.planned": ("NodePlan", "RunPlan", "StagePlan"),
+    "explain.report": ("Explanation", "Finding", "NodeExplanation"),
     "graph.node": ("Node", "node"),
     "identity.digest": ("Digest", "digest", "register_digest"),
     "identity.files": ("Dir", "File"),

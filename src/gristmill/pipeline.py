@@ -14,6 +14,9 @@ from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import GraphError, InputError
 from gristmill.events import Callback
+from gristmill.explain.findings import explain
+from gristmill.explain.planned import RunPlan, outline
+from gristmill.explain.report import Explanation
 from gristmill.graph.annotations import check_annotations
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node, node
@@ -194,11 +197,59 @@ class Pipeline:
         if on_error not in ("raise", "continue"):
             raise InputError(f"on_error is {on_error!r}; use 'raise' or 'continue'")
         engine = _with_options(self.engine, options)
+        plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
+        return self._execute(plan, engine, "map", on_error, (*self.callbacks, *_progress(progress)))
+
+    def explain(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        output_name: str | Sequence[str] | None = None,
+    ) -> Explanation:
+        """Say what `map` would find in the store, what it would compute, and why.
+
+        Nothing runs, and nothing is written. The parameters are those of `map`.
+
+        Returns
+        -------
+        For each node and range of indices: a hit, or a miss with its reason; `print` shows it.
+        """
+        plan = self._plan_map(inputs or {}, map_over, map_mode, output_name, self.engine)
+        return explain(plan, self.store.look() if self.store else None)
+
+    def plan(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        output_name: str | Sequence[str] | None = None,
+    ) -> RunPlan:
+        """Say what `map` would run, without running it.
+
+        Nothing is written. The parameters are those of `map`.
+
+        Returns
+        -------
+        The stages, with how many calls of each node are to be computed; `print` shows it.
+        """
+        plan = self._plan_map(inputs or {}, map_over, map_mode, output_name, self.engine)
+        return outline(plan, self.store.look() if self.store else None)
+
+    def _plan_map(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str] | None,
+        map_mode: Literal["zip", "product"],
+        output_name: str | Sequence[str] | None,
+        engine: Engine,
+    ) -> Plan:
         if map_over is None and map_mode not in ("zip", "product"):
             raise InputError(f"map_mode is {map_mode!r}; use 'zip' or 'product'")
         graph = self.graph if map_over is None else self.graph.map_over(map_over, map_mode)
-        plan = self._compile(graph, inputs, output_name, engine, "map")
-        return self._execute(plan, engine, "map", on_error, (*self.callbacks, *_progress(progress)))
+        return self._compile(graph, inputs, output_name, engine, "map")
 
     def _compile(
         self,

@@ -4,11 +4,13 @@ import os
 import shutil
 import tempfile
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from gristmill.errors import StoreError
+from gristmill.storage.layout import Layout
 from gristmill.storage.local import LocalStorage, StoreSpec
 
 Durability = Literal["process", "power"]
@@ -87,6 +89,12 @@ class Store:
         if self._storage is None:
             self._storage = LocalStorage(self._spec)
         return self._storage
+
+    def look(self) -> LocalStorage:
+        """Return what reads; a directory that is no store yet counts as an empty one, and is not made one."""
+        if self._storage is None and not Layout(self.location).marker.exists():
+            return LocalStorage(replace(self._spec, readonly=True), make=False)
+        return self.storage
 
     def close(self) -> None:
         """Close files and end this process's claims; the store may be used again."""

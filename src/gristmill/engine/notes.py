@@ -1,5 +1,6 @@
 """Notes: what is recorded beside calls for `explain` to read, never for a look-up."""
 
+import reprlib
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -58,8 +59,11 @@ def short_repr(value: Any) -> str:
     """Return a repr of one line, cut where it is long."""
     if isinstance(value, np.ndarray):
         return f"array{value.shape} {value.dtype}"
+    brief = reprlib.Repr()  # a million elements are not formatted for a line of 80 characters
+    brief.maxlist = brief.maxtuple = brief.maxset = brief.maxdict = 8
+    brief.maxstring = brief.maxother = brief.maxlong = _REPR_LENGTH
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(brief.repr(value).split())
     except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything, and this is only a note
         text = f"<{type(value).__qualname__}>"
     return text if len(text) <= _REPR_LENGTH else f"{text[:_REPR_LENGTH]}…"

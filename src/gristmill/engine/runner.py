@@ -1,20 +1,20 @@
 """Runners: one step of a job, with what does not change between batches."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
 from gristmill.engine.calls import Caller
 from gristmill.engine.deliver import as_form
-from gristmill.engine.job import Job, Task
+from gristmill.engine.job import Job
+from gristmill.engine.notes import code_record, constant_notes, node_name
 from gristmill.engine.stores import Stores
+from gristmill.errors import StoreError
 from gristmill.plan.stage import Constant, Element
 from gristmill.storage.segment import Provenance
 
 Array = np.ndarray[Any, Any]
-
-_REPR_LENGTH = 80
-"""Characters of a constant's repr that a record keeps."""
 
 
 class Runner:
@@ -46,28 +46,20 @@ class Runner:
         self.constants = {
             a.parameter: as_form(a.given.value) for a in task.arguments if isinstance(a, Constant)
         }
-        self.notes = _constant_notes(task)
+        self.notes = constant_notes(task.arguments, task.node.own_private)
+        self._name = node_name(task.node)
+        self._is_described = not task.node.cache
 
     def provenance(self, columns: dict[str, bytes]) -> Provenance:
         """Return what a record says of where its calls' arguments came from."""
-        name = f"{getattr(self.node.function, '__module__', '?')}:{self.node.name}"
-        return Provenance(name, self.notes, columns)
+        return Provenance(self._name, self.notes, columns)
 
-
-def _constant_notes(task: Task) -> dict[str, tuple[str, str]]:
-    own_private = set(task.node.own_private)
-    return {
-        a.parameter: (a.given.digest.hex(), "" if a.parameter in own_private else _short(a.given.value))
-        for a in task.arguments
-        if isinstance(a, Constant)
-    }
-
-
-def _short(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"array{value.shape} {value.dtype}"
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything, and this is only a note
-        text = f"<{type(value).__qualname__}>"
-    return text if len(text) <= _REPR_LENGTH else f"{text[:_REPR_LENGTH]}…"
+    def describe(self) -> None:
+        """Keep a record of the code whose calls have just been committed, unless there is one."""
+        if self._is_described:
+            return
+        self._is_described = True
+        record = code_record(self.node, self.task.arguments)
+        if record.fingerprint == self.task.fingerprint:  # else it was edited meanwhile
+            with contextlib.suppress(StoreError):  # without it, `explain` says less, and that is all
+                self.storage.describe(record, self.task.prefix)

@@ -17,7 +17,7 @@ from gristmill.engine.sources import DIGEST, OutputSource, Source, take
 from gristmill.engine.stores import Stores
 from gristmill.identity.keys import call_keys
 from gristmill.plan.compile import Plan
-from gristmill.plan.stage import Constant, Element, Stage, Step
+from gristmill.plan.stage import Argument, Constant, Element, Stage, Step
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import LocalStorage
 
@@ -145,7 +145,15 @@ class StageRun:
 
     def key(self, step: int, position: int) -> bytes:
         """Return the call key of a step whose arguments are known."""
-        return self._step_keys(self.stage.steps[step], np.array([position]))
+        return self.keys(step, np.array([position]))
+
+    def keys(self, step: int, positions: Array) -> bytes:
+        """Return the call keys of a step at positions where all its arguments are known."""
+        return self._step_keys(self.stage.steps[step], positions)
+
+    def digests(self, argument: Argument, positions: Array) -> Array:
+        """Return the digests of an argument at positions where it is known: one for all, or one each."""
+        return np.frombuffer(self._argument_digests(argument, positions), dtype=DIGEST)
 
     def arguments(self, step: int, position: int) -> dict[str, Any]:
         """Return what a call was handed, by the function's own parameter names, read from where it is."""

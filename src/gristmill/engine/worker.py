@@ -97,6 +97,9 @@ class StageWorker:
             self.recent_blocks.clear()
         report.seconds = time.perf_counter() - started
         report.bytes_written = self.stores.bytes_written - written
+        for runner, computed in zip(self.runners, report.computed, strict=True):
+            if computed:
+                runner.describe()
         return report
 
     def close(self) -> None:

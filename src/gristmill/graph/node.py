@@ -23,6 +23,7 @@ from gristmill.graph.wording import joined, title
 
 if TYPE_CHECKING:
     from gristmill.identity.digest import Digest
+    from gristmill.identity.fingerprint import CodeReport
 
 NAME_OPTIONS = frozenset({"output_name", "renames", "scope"})
 
@@ -122,9 +123,15 @@ class Node:
     @property
     def fingerprint(self) -> "Digest":
         """Identity of the code, as it is now."""
+        return self.code.digest
+
+    @property
+    def code(self) -> "CodeReport":
+        """Identity of the code, as it is now, with what it was made from and what could not be followed."""
         from gristmill.identity.fingerprint import fingerprint
 
-        return fingerprint(self.function, version=self.version, ignore_globals=self.ignore_globals)
+        ignored = self.ignore_globals
+        return fingerprint(self.function, version=self.version, ignore_globals=ignored, explain=True)
 
     def own_name(self, name: str) -> str:
         """The function's own name of the parameter that the graph calls `name`.

@@ -1,0 +1,177 @@
+"""Findings: what becomes of each call of a step, and why."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gristmill.engine.notes import code_record
+from gristmill.explain.arguments import Comparison, Reason, profiles
+from gristmill.explain.code import closest, code_reason
+from gristmill.explain.report import Explanation, Finding, Index, NodeExplanation, Verdict
+from gristmill.explain.survey import StepSurvey, Survey
+from gristmill.plan.compile import Plan
+from gristmill.plan.space import Space
+from gristmill.storage.index import KeyIndex
+from gristmill.storage.local import LocalStorage, StoreSpec
+from gristmill.storage.segment import COLLECTED
+
+Array = np.ndarray[Any, Any]
+
+_NOTHING = StoreSpec(os.devnull, readonly=True)
+
+_MOST_BITS = 60
+"""Sources that are told apart in one mask; a call that waits for more names the last of them together."""
+
+_NOT_KEPT = "nothing is kept (store=None)"
+_UNCACHED = "cache=False: it runs whenever something that needs it does"
+
+
+def explain(plan: Plan, storage: LocalStorage | None) -> Explanation:
+    """Say what of a plan is in the store, what would run, and why; run nothing, and write nothing.
+
+    Parameters
+    ----------
+    plan
+        What is asked about.
+    storage
+        Where results are; None where nothing is kept.
+    """
+    survey = Survey(plan, opened(storage))
+    return Explanation(tuple(_node(step, keeps=storage is not None) for step in survey.steps()))
+
+
+def opened(storage: LocalStorage | None) -> LocalStorage:
+    """Return `storage`, or an empty one where nothing is kept."""
+    return LocalStorage(_NOTHING, make=False) if storage is None else storage
+
+
+def _node(survey: StepSurvey, *, keeps: bool) -> NodeExplanation:
+    node, found = survey.step.node, survey.found
+    hits = int(np.count_nonzero(found))
+    sorted_out = _Sorted(survey.run.space, np.zeros(survey.run.size, dtype=bool))
+    sorted_out.add(found, "hit", _fixed(""))
+    _explain_misses(survey, sorted_out, keeps=keeps)
+    return NodeExplanation(
+        node.name,
+        node.output_names,
+        survey.run.stage.axes,
+        survey.run.size,
+        hits,
+        survey.run.size - hits,
+        sorted_out.findings(),
+        node.code.unfollowed,
+    )
+
+
+@dataclass
+class _Sorted:
+    """Calls, as far as it is known what becomes of them."""
+
+    space: Space
+    done: Array
+    """Mask of the positions that are in a finding."""
+    _found: list[tuple[int, Finding]] = field(default_factory=list)
+
+    @property
+    def left(self) -> Array:
+        """Positions that are in no finding yet."""
+        return np.flatnonzero(~self.done)
+
+    def add(self, mask: Array, verdict: Verdict, reason: Reason) -> None:
+        """Put the calls of `mask` into one finding."""
+        positions = np.flatnonzero(mask)
+        if len(positions):
+            self.done |= mask
+            finding = Finding(_ranges(positions, self.space), len(positions), verdict, reason(positions))
+            self._found.append((int(positions[0]), finding))
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return the findings by their first positions."""
+        return tuple(finding for _, finding in sorted(self._found, key=lambda pair: pair[0]))
+
+
+def _explain_misses(survey: StepSurvey, calls: _Sorted, *, keeps: bool) -> None:
+    if not survey.step.node.cache:
+        calls.add(~calls.done, "miss", _fixed(_UNCACHED))
+        return
+    _explain_waiting(survey, calls)
+    if not len(calls.left):
+        return
+    if not keeps:
+        calls.add(~calls.done, "miss", _fixed(_NOT_KEPT))
+        return
+    index = survey.run.indexes[survey.number]
+    if not index.segments:
+        calls.add(~calls.done, "miss", _fixed(_code(survey, index)))
+        return
+    _explain_lost(survey, index, calls)
+    if len(left := calls.left):
+        recorded = profiles(survey.survey.storage, index)
+        for positions, reason in Comparison(survey, left, recorded).reasons():
+            calls.add(_mask(positions, survey.run.size), "miss", reason)
+
+
+def _explain_waiting(survey: StepSurvey, calls: _Sorted) -> None:
+    """Sort out what depends on calls that will run: one finding for each combination of them."""
+    waiting = survey.waiting
+    combined = np.zeros(survey.run.size, dtype=np.int64)
+    for bit, mask in enumerate(waiting.values()):
+        combined |= np.where(mask, 1 << min(bit, _MOST_BITS), 0)
+    combined[calls.done] = 0
+    for chosen in np.unique(combined[combined > 0]).tolist():
+        names = [name for bit, name in enumerate(waiting) if chosen >> min(bit, _MOST_BITS) & 1]
+        calls.add(combined == chosen, "miss", _fixed(f"depends on {_listed(names)}, which will run"))
+
+
+def _explain_lost(survey: StepSurvey, index: KeyIndex, calls: _Sorted) -> None:
+    """Sort out what was recorded and taken back."""
+    left = calls.left
+    why = np.array(index.lost(survey.run.keys(survey.number, left)), dtype=object)
+    for word in sorted({word for word in why.tolist() if word}):
+        text = (
+            "the result was collected, to make room"
+            if word == COLLECTED
+            else "the stored result failed verification"
+        )
+        calls.add(_mask(left[why == word], survey.run.size), "miss", _fixed(text))
+
+
+def _code(survey: StepSurvey, index: KeyIndex) -> str:
+    """Why no call of this code is recorded."""
+    if index.damaged:
+        return "the records of its calls cannot be read"
+    now = code_record(survey.step.node, survey.step.arguments)
+    known = survey.survey.storage.descriptions(now.place)
+    before = closest(now, [record for group, record in known.items() if group != index.group])
+    return "never computed" if before is None else code_reason(before, now)
+
+
+def _fixed(text: str) -> Callable[[Array], str]:
+    return lambda _positions: text
+
+
+def _mask(positions: Array, size: int) -> Array:
+    mask = np.zeros(size, dtype=bool)
+    mask[positions] = True
+    return mask
+
+
+def _ranges(positions: Array, space: Space) -> tuple[tuple[Index, Index], ...]:
+    """Return increasing positions as ranges of indices."""
+    cuts = np.flatnonzero(np.diff(positions) != 1) + 1
+    firsts = positions[np.concatenate(([0], cuts))]
+    lasts = positions[np.concatenate((cuts - 1, [len(positions) - 1]))]
+    return tuple(zip(_indices(firsts, space), _indices(lasts, space), strict=True))
+
+
+def _indices(positions: Array, space: Space) -> Iterator[Index]:
+    if not space.axes:
+        return iter([()] * len(positions))
+    return zip(*(along.tolist() for along in np.unravel_index(positions, space.shape)), strict=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,127 @@
+"""The survey: every call of a plan, looked up as the engine would, without running anything.
+
+What depends on a call that is not in the store cannot be looked up: its key needs the digest of a value that
+nobody has yet.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gristmill.engine.sources import InputSource, Source
+from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stores import Stores
+from gristmill.plan.compile import Plan
+from gristmill.plan.stage import Constant, Element, Stage, Step
+from gristmill.storage.index import MISSING
+from gristmill.storage.local import LocalStorage
+
+Array = np.ndarray[Any, Any]
+
+
+class Survey:
+    """What of a plan is in the store.
+
+    Parameters
+    ----------
+    plan
+        What is asked about.
+    storage
+        Where it is looked up.
+    """
+
+    def __init__(self, plan: Plan, storage: LocalStorage) -> None:
+        self.plan = plan
+        self.storage = storage
+        self._stores = Stores(storage)
+        self._inputs = {key: InputSource(one) for key, one in plan.inputs.items()}
+        self._runs: dict[int, StageRun] = {}
+        storage.refresh()
+        for stage in plan.stages:
+            self._examine(stage)
+
+    def steps(self) -> Iterator["StepSurvey"]:
+        """Yield what was found of each step, in topological order of the stages."""
+        for stage in self.plan.stages:
+            for number in range(len(stage.steps)):
+                yield StepSurvey(self, self._runs[stage.number], number)
+
+    def absent(self, name: str) -> Array:
+        """Return the mask of positions at which the output `name` is not in the store."""
+        run = self._runs[self.plan.stage_of(name).number]
+        return np.asarray(run.locators[run.step_of(name)] == MISSING)
+
+    def _examine(self, stage: Stage) -> None:
+        run = self._runs[stage.number] = StageRun(self.plan, stage, self._sources(stage), self._stores, {})
+        for number, step in enumerate(stage.steps):
+            # For the engine these are calls that cannot be made: it skips them, and so leaves them missing.
+            run.dead[number][:] = not step.node.cache
+            for name in self._needed(step):
+                if name not in stage.outputs:
+                    run.dead[number] |= self.waiting(run, step, name)
+        run.examine(np.arange(run.size))
+
+    def waiting(self, run: StageRun, step: Step, name: str) -> Array:
+        """Return the mask of a step's positions that need an absent element of the output `name`."""
+        absent = self.absent(name)
+        found = np.zeros(run.size, dtype=bool)
+        if not absent.any():
+            return found
+        everything = np.arange(run.size)
+        for argument in step.arguments:
+            if isinstance(argument, Constant) or argument.source != name:
+                continue
+            if isinstance(argument, Element):
+                found |= absent[run.space.elements(everything, argument.axes)]
+            else:
+                shape = self.plan.shapes[name]
+                found |= absent[run.space.slices(everything, argument.axes, shape)].any(axis=1)
+        return found
+
+    def _needed(self, step: Step) -> list[str]:
+        sources = [argument.source for argument in step.arguments if not isinstance(argument, Constant)]
+        return [name for name in dict.fromkeys(sources) if name not in self._inputs]
+
+    def _sources(self, stage: Stage) -> dict[str, Source]:
+        found: dict[str, Source] = {}
+        for step in stage.steps:
+            for argument in step.arguments:
+                if isinstance(argument, Constant) or argument.source in stage.outputs:
+                    continue
+                name = argument.source
+                found[name] = self._inputs[name] if name in self._inputs else self._output(name)
+        return found
+
+    def _output(self, name: str) -> Source:
+        return self._runs[self.plan.stage_of(name).number].source(name)
+
+
+@dataclass(frozen=True)
+class StepSurvey:
+    """What of one step is in the store."""
+
+    survey: Survey
+    run: StageRun
+    number: int
+
+    @property
+    def step(self) -> Step:
+        """The step."""
+        return self.run.stage.steps[self.number]
+
+    @property
+    def found(self) -> Array:
+        """The mask of positions whose calls are in the store."""
+        return np.asarray(self.run.locators[self.number] != MISSING)
+
+    @property
+    def waiting(self) -> dict[str, Array]:
+        """For each output that it reads, the mask of positions that need an absent element of it."""
+        masks = {
+            argument.source: self.survey.waiting(self.run, self.step, argument.source)
+            for argument in self.step.arguments
+            if not isinstance(argument, Constant) and argument.source not in self.survey.plan.inputs
+        }
+        return {name: mask for name, mask in masks.items() if mask.any()}
