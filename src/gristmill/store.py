@@ -19,6 +19,12 @@ ENVIRONMENT = "GRISTMILL_STORE"
 DEFAULT_LOCATION = ".gristmill"
 
 
+def _remove(storage: LocalStorage, path: str, maker: int) -> None:
+    if os.getpid() == maker:  # a forked child that ends has a copy of the finalizer
+        storage.close()
+        shutil.rmtree(path, ignore_errors=True)
+
+
 class Store:
     """A directory in which every result is kept.
 
@@ -75,7 +81,7 @@ class Store:
         """Return a new store in a temporary directory, removed when it is closed or no longer used."""
         path = tempfile.mkdtemp(prefix="gristmill-")
         store = cls(path)
-        store._finalizer = weakref.finalize(store, shutil.rmtree, path, ignore_errors=True)
+        store._finalizer = weakref.finalize(store, _remove, store.storage, path, os.getpid())
         return store
 
     @property

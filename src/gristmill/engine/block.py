@@ -71,13 +71,14 @@ class Block:
     """One block of a batch while it is being evaluated."""
 
     def __init__(
-        self, worker: "StageWorker", positions: Array, report: BatchReport, *, look_up: bool
+        self, worker: "StageWorker", positions: Array, report: BatchReport, *, look_up: bool, again: bool
     ) -> None:
         self._worker = worker
         self._job = worker.job
         self._positions = positions
         self._report = report
         self._look_up = look_up
+        self._again = again
         self._columns: dict[str, _Column] = {}
         self._waiting = np.zeros(len(positions), dtype=bool)
 
@@ -149,10 +150,11 @@ class Block:
         first = dict(zip(reversed(names), reversed(places), strict=True))
         known = first.keys() & worker.recent.keys()
         wanted = [key for key in first if key not in known] if known else list(first)
-        granted = worker.claims.take(b"".join(wanted))
-        mine = (
-            wanted if granted.all() else [key for key, ok in zip(wanted, granted.tolist(), strict=True) if ok]
-        )
+        entitled = self._claimed_by_engine(runner, rows[[first[key] for key in wanted]])
+        granted = worker.claims.take(b"".join(wanted), entitled)
+        mine = wanted
+        if not granted.all():  # what failed in this batch is still claimed by the engine, and fails here too
+            mine = [k for k, ok in zip(wanted, granted.tolist(), strict=True) if ok or k in worker.failed]
         if mine and worker.stores.refresh():
             there = (runner.index.find(b"".join(mine)) != MISSING).tolist()
             worker.claims.drop(b"".join([key for key, found in zip(mine, there, strict=True) if found]))
@@ -166,6 +168,15 @@ class Block:
             elif k not in chosen:
                 self._waiting[rows[k]] = True
         return np.array([k for k in places if k in chosen], dtype=np.int64)
+
+    def _claimed_by_engine(self, runner: Runner, rows: Array) -> Array:
+        """Where the engine knew the call, and claimed it for this batch: what it reads had been found."""
+        if self._again:
+            return np.zeros(len(rows), dtype=bool)
+        found = np.ones(len(rows), dtype=bool)
+        for name in runner.inner:
+            found &= self._columns[name].locators[rows] != MISSING
+        return found
 
     def _take_recent(self, runner: Runner, row: int, number: int, place: int) -> None:
         """Use a result that this batch has computed and not committed yet."""
@@ -198,7 +209,9 @@ class Block:
         done = np.arange(len(chosen))
         if outcome.failures:
             self._fail(number, rows, outcome)
-            self._release(calls, chosen[list(outcome.failures)])
+            failed = chosen[list(outcome.failures)]
+            self._release(calls, failed)
+            self._worker.failed.update(np.frombuffer(calls.keys, dtype=DIGEST)[failed].tolist())
             done = np.array([k for k in range(len(chosen)) if k not in outcome.failures], dtype=np.int64)
         if any(made.live for made in outcome.outputs):
             self._worker.depth_first = True

@@ -17,12 +17,13 @@ from gristmill.engine import watchdog
 from gristmill.engine.job import Job
 from gristmill.engine.stores import Stores, StoresSpec
 from gristmill.engine.worker import StageWorker
-from gristmill.storage.claims import Claims
+from gristmill.errors import StoreError
 
 Array = np.ndarray[Any, Any]
 
 _JOBS = 8
-"""Jobs kept open; the one that was used the longest ago goes first."""
+_STORES = 3
+"""Jobs and stores kept open; the one that was used the longest ago goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,42 +70,60 @@ class StaleCodeError(Exception):
     """A function arrived whose code is not the code that was fingerprinted."""
 
 
+class _OpenStores:
+    """The stores of one engine, with what a worker process has opened on them."""
+
+    def __init__(self, spec: StoresSpec, stop: threading.Event) -> None:
+        self.stores = Stores.open(spec)
+        self.claims = self.stores.kept.claims()
+        self._stop = stop
+        self._jobs: OrderedDict[str, StageWorker] = OrderedDict()
+
+    def worker(self, path: str) -> StageWorker:
+        """Return the worker for a job, opened when it is asked for first."""
+        found = self._jobs.get(path)
+        if found is None:
+            job = _open_job(path, self.stores)
+            found = StageWorker(job, self.stores, self.claims, self._stop, portable=True)
+            self._jobs[path] = found
+        self._jobs.move_to_end(path)
+        while len(self._jobs) > _JOBS:
+            self._jobs.popitem(last=False)[1].close()
+        return found
+
+    def close(self) -> None:
+        """Commit what has been finished, and close everything."""
+        for worker in self._jobs.values():
+            with contextlib.suppress(StoreError):  # the engine was told, or is gone
+                worker.close()
+        self.claims.close()
+        self.stores.close()
+
+
 class _WorkerProcess:
     """Everything a worker process keeps between batches."""
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
-        self._stores: dict[StoresSpec, Stores] = {}
-        self._claims: dict[StoresSpec, Claims] = {}
-        self._jobs: OrderedDict[str, StageWorker] = OrderedDict()
+        self._stop = threading.Event()
+        self._open: OrderedDict[StoresSpec, _OpenStores] = OrderedDict()
 
-    def worker(self, spec: StoresSpec, path: str, friend: int) -> StageWorker:
-        """Return the worker for a job, opened when it is asked for first."""
-        if spec in self._claims:
-            self._claims[spec].friend = friend
-        found = self._jobs.get(path)
-        if found is not None:
-            self._jobs.move_to_end(path)
-            return found
-        stores = self._stores.get(spec)
-        if stores is None:
-            stores = self._stores[spec] = Stores.open(spec)
-            self._claims[spec] = stores.kept.claims(friend)
-        worker = StageWorker(_open_job(path, stores), stores, self._claims[spec], self.stop, portable=True)
-        self._jobs[path] = worker
-        while len(self._jobs) > _JOBS:
-            self._jobs.popitem(last=False)[1].close()
-        return worker
+    def worker(self, batch: BatchMessage) -> StageWorker:
+        """Return what runs a batch."""
+        opened = self._open.get(batch.stores)
+        if opened is None:
+            opened = self._open[batch.stores] = _OpenStores(batch.stores, self._stop)
+        self._open.move_to_end(batch.stores)
+        while len(self._open) > _STORES:
+            self._open.popitem(last=False)[1].close()
+        opened.claims.friend = batch.friend
+        return opened.worker(batch.job)
 
     def last_words(self) -> None:
         """Start nothing more, and commit what has been finished."""
-        self.stop.set()
-        for worker in tuple(self._jobs.values()):
+        self._stop.set()
+        for opened in tuple(self._open.values()):
             with contextlib.suppress(Exception):  # nobody is left to be told
-                worker.flush()
-        for stores in tuple(self._stores.values()):
-            with contextlib.suppress(Exception):
-                stores.close()
+                opened.close()
 
 
 def _open_job(path: str, stores: Stores) -> Job:
@@ -131,7 +150,7 @@ def run_batch(message: bytes) -> bytes:
     """Run one batch; the pickled `BatchMessage` in, the pickled `BatchReport` or exception out."""
     batch: BatchMessage = pickle.loads(message)  # noqa: S301 - from the parent process
     try:
-        worker = _process().worker(batch.stores, batch.job, batch.friend)
+        worker = _process().worker(batch)
         answer: Any = worker.run(batch.indices(), fresh=batch.fresh)
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error

@@ -66,6 +66,8 @@ class StageWorker:
         self.makers = {name: runner for runner in self.runners for name in runner.node.output_names}
         self.recent: dict[bytes, tuple[int, int]] = {}
         self.recent_blocks: list[CallBlock] = []
+        self.failed: set[bytes] = set()
+        """Keys of calls that failed in this batch."""
 
     def run(self, positions: Array, *, fresh: bool) -> BatchReport:
         """Run one batch.
@@ -95,6 +97,7 @@ class StageWorker:
         finally:
             self.recent.clear()
             self.recent_blocks.clear()
+            self.failed.clear()
         report.seconds = time.perf_counter() - started
         report.bytes_written = self.stores.bytes_written - written
         for runner, computed in zip(self.runners, report.computed, strict=True):
@@ -133,16 +136,18 @@ class StageWorker:
         while len(waiting) and not self._stop.is_set():
             time.sleep(_POLL_SECONDS)  # another process is at these calls; we hold no claim while we wait
             self.stores.refresh()
-            waiting = self._run_blocks(waiting, report, look_up=True)
+            waiting = self._run_blocks(waiting, report, look_up=True, again=True)
             self.flush()
 
-    def _run_blocks(self, positions: Array, report: BatchReport, *, look_up: bool) -> Array:
+    def _run_blocks(
+        self, positions: Array, report: BatchReport, *, look_up: bool, again: bool = False
+    ) -> Array:
         """Run all of `positions` and return those that wait for somebody else's call."""
         at, waiting = 0, [positions[:0]]
         while at < len(positions) and not self._stop.is_set():
             started = time.perf_counter()
             block = positions[at : at + self.block_items]
-            waiting.append(Block(self, block, report, look_up=look_up).run())
+            waiting.append(Block(self, block, report, look_up=look_up, again=again).run())
             at += len(block)
             self._adapt(time.perf_counter() - started, len(block))
         return np.concatenate(waiting)

@@ -98,6 +98,7 @@ class ChunkFiles:
             os.rename(self.path(checksum), to / checksum.hex())
 
     def _write_file(self, path: Path, view: memoryview) -> None:
+        path.parent.mkdir(exist_ok=True)  # a cleaner of old files may have been here
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o444)
         try:
             while view:

@@ -75,8 +75,17 @@ class Claims:
         """Number of this owner; 0 before it has claimed anything."""
         return self._owner
 
-    def take(self, keys: bytes) -> Array:
-        """Claim the calls `keys`; return a mask that is True where the claim was granted."""
+    def take(self, keys: bytes, entitled: Array | None = None) -> Array:
+        """Claim the calls `keys`; return a mask that is True where the claim was granted.
+
+        Parameters
+        ----------
+        keys
+            16 bytes a call.
+        entitled
+            Where a claim that this owner or its friend already holds was made for this very purpose. Elsewhere such
+            a claim belongs to another batch of theirs, and is refused like anybody's.
+        """
         buckets, tags = _places(keys)
         if not (HAS_FLOCK and keys):
             return np.ones(len(tags), dtype=bool)
@@ -88,8 +97,10 @@ class Claims:
                 self._write(buckets, tags)
                 return np.asarray(~held)
             owners = (cells[np.arange(len(cells)), same.argmax(axis=1)] >> _TAG_BITS).astype(np.int64)
-            refused = held & np.isin(owners, self._rivals(np.unique(owners[held])))
-            stale = held & ~refused & ~np.isin(owners, (self._owner, self.friend))
+            family = held & np.isin(owners, (self._owner, self.friend))
+            rival = held & ~family & np.isin(owners, self._alive(np.unique(owners[held & ~family])))
+            stale = held & ~family & ~rival
+            refused = rival | (family if entitled is None else family & ~entitled)
             self._erase(buckets[stale], cells[stale, same[stale].argmax(axis=1)])
             new = ~held | stale
             self._write(buckets[new], tags[new])
@@ -134,10 +145,8 @@ class Claims:
         rows, columns = np.nonzero(self._table[buckets] == values[:, None])
         self._table[buckets[rows], columns] = 0
 
-    def _rivals(self, owners: Array) -> list[int]:
-        """Those of `owners` who are alive, moving, and neither this owner nor its friend."""
-        others = [owner for owner in owners.tolist() if owner not in (self._owner, self.friend)]
-        return [owner for owner in others if self._is_alive(owner)]
+    def _alive(self, owners: Array) -> list[int]:
+        return [owner for owner in owners.tolist() if self._is_alive(owner)]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -163,6 +172,8 @@ class Claims:
 
     def _register(self) -> None:
         """Become a new owner, and free the cells of those that are gone: so no number is met twice."""
+        for path in self._directory.glob("owner-*"):
+            self._is_alive(int(path.name.partition("-")[2]))  # removes the file of one that is gone
         for owner in np.unique(self._table[self._table != 0] >> _TAG_BITS).tolist():
             if not self._is_alive(owner):
                 self._table[(self._table >> _TAG_BITS) == owner] = 0

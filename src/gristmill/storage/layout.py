@@ -149,14 +149,17 @@ class Scratch:
             self.path.mkdir(mode=0o700)
             self._lock = _lock_directory(self.path)
         # Also at exit, for whoever does not close; after kill -9 the next process sweeps.
-        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self._remove = weakref.finalize(self, _remove, self.path, self._lock, os.getpid())
 
     def close(self) -> None:
         """Remove the directory."""
-        if self._lock >= 0:
-            self._remove()
-            os.close(self._lock)
-            self._lock = -1
+        self._remove()
+
+
+def _remove(path: Path, lock: int, maker: int) -> None:
+    if os.getpid() == maker:  # a forked child that ends has a copy of the finalizer
+        shutil.rmtree(path, ignore_errors=True)
+    os.close(lock)
 
 
 def _lock_directory(path: Path) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -28,6 +29,7 @@ from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import GristmillError
+from gristmill.identity.code.origin import Origin, origin
 from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
@@ -112,6 +114,22 @@ class _Delivery:
     stage: StageRun
     message: BatchMessage
     answer: "Future[BatchReport]"
+    fresh_process: bool = False
+    """Whether the process was started for this batch, because an older one had other code loaded."""
+
+    def check_hope(self, stale: StaleCodeError) -> None:
+        """Give up if even a new process has other code.
+
+        Raises
+        ------
+        GristmillError
+            It has.
+        """
+        if self.fresh_process:
+            raise GristmillError(
+                f"the code of {stale} in this process is neither what its source file says now, nor can it be sent "
+                "to a worker by value; was the file edited while this process ran? Reload it, or restart."
+            )
 
 
 class ParallelTransport:
@@ -176,12 +194,15 @@ class ParallelTransport:
     def _send(self, delivery: _Delivery) -> None:
         message = pickle.dumps(delivery.message, protocol=5)
         self.bytes_piped += len(message)
-        try:
-            future = delivery.slot.executor.submit(run_batch, message)
-        except BaseException as error:  # noqa: BLE001 - its process died while it was idle
-            self._bury(delivery, error)
-        else:
-            future.add_done_callback(functools.partial(self._land, delivery))
+        for _ in range(_SLOTS_TRIED):
+            try:
+                future = delivery.slot.executor.submit(run_batch, message)
+            except Exception:  # noqa: BLE001 - its process died while it was idle: no call is to blame
+                delivery = replace(delivery, slot=self._replaced(delivery.slot))
+            else:
+                future.add_done_callback(functools.partial(self._land, delivery))
+                return
+        delivery.answer.set_exception(SlotDiedError("no worker process can be started"))
 
     def _land(self, delivery: _Delivery, future: "Future[bytes]") -> None:
         """Take a report in; runs in a thread of loky's."""
@@ -193,7 +214,7 @@ class ParallelTransport:
         self.bytes_piped += len(reply)
         report = pickle.loads(reply)  # noqa: S301 - from our own worker
         if isinstance(report, StaleCodeError):
-            self._send_by_value(delivery, report)
+            self._send_again(delivery, report)
             return
         self._idle.append(delivery.slot)
         if isinstance(report, BaseException):
@@ -207,14 +228,26 @@ class ParallelTransport:
             self._slots.remove(delivery.slot)
         delivery.answer.set_exception(SlotDiedError(str(error)))
 
-    def _send_by_value(self, delivery: _Delivery, stale: StaleCodeError) -> None:
-        """Send the functions themselves: the worker's modules are not those that were fingerprinted."""
+    def _replaced(self, slot: _Slot) -> _Slot:
+        """Return a new process in the place of one that is dead or has other code loaded."""
+        slot.kill()
+        new = _Slot()
+        self._slots[self._slots.index(slot)] = new
+        return new
+
+    def _send_again(self, delivery: _Delivery, stale: StaleCodeError) -> None:
+        """Send code that the worker has in another version: first by value, then to a new process."""
         try:
             sent = Path(delivery.message.job)
-            _check_by_reference(sent, stale)
             number = delivery.stage.stage.number
-            if self._jobs.get(number) == sent:
-                self._publish(delivery.stage, by_value=True)
+            if not sent.stem.endswith(_BY_VALUE):
+                if self._jobs.get(number) == sent:
+                    self._publish(delivery.stage, by_value=True)
+            else:
+                delivery.check_hope(stale)
+                if self._jobs.get(number) == sent:
+                    self._publish(delivery.stage, by_value=False)
+                delivery = replace(delivery, slot=self._replaced(delivery.slot), fresh_process=True)
             self._send(replace(delivery, message=replace(delivery.message, job=str(self._jobs[number]))))
         except BaseException as error:  # noqa: BLE001 - this runs in a thread of loky's; the future carries it
             self._idle.append(delivery.slot)
@@ -234,21 +267,15 @@ class ParallelTransport:
         return path
 
 
+_SLOTS_TRIED = 3
+"""How many processes may turn out to be dead before a batch is given back."""
+
 _BY_VALUE = "-v"
 """Ends the name of a job that carries the code of its functions."""
 
 
-def _check_by_reference(job: Path, stale: StaleCodeError) -> None:
-    if not job.stem.endswith(_BY_VALUE):
-        return
-    raise GristmillError(
-        f"the code of {stale} differs between this process and its workers, even when it is sent by value; "
-        "was a source file edited while this process ran? Restart it."
-    )
-
-
 def _pickled(job: Any, *, by_value: bool) -> bytes:
-    modules = _own_modules(job) if by_value else []
+    modules = _own_modules() if by_value else []
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -259,7 +286,14 @@ def _pickled(job: Any, *, by_value: bool) -> bytes:
     return data
 
 
-def _own_modules(job: Any) -> list[Any]:
-    """The modules whose functions go by value: the top-level packages of the job's functions."""
-    names = {getattr(task.node.function, "__module__", "").partition(".")[0] for task in job.tasks}
-    return [sys.modules[name] for name in sorted(names) if name in sys.modules and name != "__main__"]
+def _own_modules() -> list[Any]:
+    """The user's own modules, as far as they are loaded: whatever a function reads of them goes by value."""
+    loaded: list[tuple[str, Any]] = list(sys.modules.items())  # some put what is no module there
+    named = [
+        (name, module) for name, module in loaded if isinstance(module, ModuleType) and name != "__main__"
+    ]
+    return [module for name, module in named if not _is_ours(name) and origin(name) is Origin.OWN]
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == __name__.partition(".")[0]
