@@ -70,3 +70,42 @@ def demo(
     from gristmill.cli.demo import Demo
 
     raise typer.Exit(Demo(started, source, store, workers, kill_after).main(as_json=json))
+
+
+@app.command()
+def explain(
+    pipeline: Annotated[
+        str,
+        typer.Argument(metavar="MODULE:PIPELINE", help="Where the pipeline is, like jobs.daily:pipeline."),
+    ],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME=VALUE", help="A Python literal, or @file.json; once for each input."
+        ),
+    ] = None,
+    map_over: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An input that the whole pipeline is mapped over."),
+    ] = None,
+    product: Annotated[
+        bool, typer.Option("--product", help="Give each input that is mapped over an axis of its own.")
+    ] = False,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An output that is wanted; all leaves by default."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Another store than the pipeline's own.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Say what a map would find in the store, what it would compute, and why.
+
+    Nothing runs, and nothing is written.
+    """
+    from gristmill.cli.explain import ExplainCommand
+
+    command = ExplainCommand(pipeline, inputs or (), map_over or (), product, output or (), store)
+    raise typer.Exit(command.main(as_json=json))

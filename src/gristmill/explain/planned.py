@@ -51,7 +51,8 @@ class StagePlan:
     def __str__(self) -> str:
         space = " × ".join(f"{axis}={n:,}" for axis, n in zip(self.axes, self.shape, strict=True))
         waits = f", after {', '.join(str(number + 1) for number in self.after)}" if self.after else ""
-        return "\n".join([f"over {space or 'nothing'}{waits}", *(f"   {node}" for node in self.nodes)])
+        head = f"over {space}" if space else "once"
+        return "\n".join([head + waits, *(f"   {node}" for node in self.nodes)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class RunPlan:
     >>> print(pipeline.plan({"x": [1, 2, 3]}))
     1. over i=3
        double → double: 3 calls, 3 to compute
-    2. over nothing, after 1
+    2. once, after 1
        total → total: 1 call, 0 to compute, 1 depending on others
     """
 
