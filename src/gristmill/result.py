@@ -1,12 +1,13 @@
 """Results: what `map` gives back, by reference: values are read, and verified, when they are asked for."""
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gristmill.engine.deliver import assemble
+from gristmill.engine.deliver import assemble, read_only
 from gristmill.errors import GristmillError, IntegrityError
 from gristmill.graph.wording import did_you_mean, joined
 from gristmill.plan.space import Space
@@ -82,7 +83,8 @@ class ItemError:
         return self.function(**self.inputs)
 
     def __repr__(self) -> str:
-        return f"<ItemError {self.output_name}{list(self.index)}: {type(self.error).__name__}: {self.error}>"
+        text = traceback.format_exception_only(self.error)[0].strip()  # str() of it may raise
+        return f"<ItemError {self.output_name}{list(self.index)}: {text}>"
 
 
 class MappedOutput:
@@ -161,7 +163,9 @@ class MappedOutput:
             self._check_complete(np.arange(self._space.size))
             self._array = self._read_array()
         array = self._array if dtype is None else self._array.astype(dtype, copy=False)
-        return array.copy() if copy is not False and array is self._array else array
+        if array is not self._array:
+            return array
+        return read_only(array) if copy is False else array.copy()
 
     def tolist(self) -> list[Any]:
         """Return nested lists of the exact elements; None where one is missing."""
@@ -195,9 +199,9 @@ class MappedOutput:
         from gristmill.storage.zarrstore import open_array
 
         shape, dtype = self._layout()
-        if dtype == np.dtype(object):
+        if dtype.kind not in "biufc" or dtype.char in "gG":
             raise GristmillError(
-                f"{self.name!r} has elements of different shapes or types, which no zarr array holds; "
+                f"{self.name!r} has elements of different shapes or types, or of {dtype}, which no zarr array holds; "
                 f"use result[{self.name!r}].tolist()"
             )
         return open_array(
@@ -229,7 +233,7 @@ class MappedOutput:
 
     def _element_bytes(self, position: int) -> Any:
         """The C-order buffer of one element as an array, for zarr."""
-        dtype = self._layout()[1]
+        dtype = self._layout()[1].newbyteorder("<")
         value = self._values(np.array([position]))[0]
         return np.ascontiguousarray(np.asarray(value, dtype=dtype))
 
@@ -310,13 +314,15 @@ class MappedOutput:
     def _quarantine(self) -> None:
         """Take back every element that cannot be read."""
         located = self._located
-        for position in np.flatnonzero(located.locators != MISSING).tolist():
-            locator = located.locators[position : position + 1]
+        lost = []
+        for locator in located.locators[located.locators != MISSING]:
             try:
-                form = located.storage.forms(located.index, locator, located.output)[0]
+                form = located.storage.forms(located.index, np.array([locator]), located.output)[0]
                 located.storage.check(form)
             except IntegrityError:
-                located.storage.quarantine(located.index, int(locator[0]), located.output)
+                lost.append(locator)
+        if lost:
+            located.storage.quarantine(located.index, np.array(lost), located.output)
 
 
 class MapResult(Mapping[str, Any]):

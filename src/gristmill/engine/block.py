@@ -16,7 +16,7 @@ from gristmill.engine.deliver import as_form, assemble, deliver
 from gristmill.engine.report import BatchReport, Lost
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST, Source, load_input, take
-from gristmill.errors import IntegrityError
+from gristmill.errors import IntegrityError, StoreError
 from gristmill.identity.keys import call_keys
 from gristmill.identity.types import SIZE
 from gristmill.plan.stage import Argument, Constant, Element, Slice
@@ -190,7 +190,9 @@ class Block:
     def _compute(self, number: int, runner: Runner, calls: "_Calls", chosen: Array) -> None:
         readable = np.ones(len(chosen), dtype=bool)
         rows = calls.rows[chosen]
-        arguments = [self._forms(runner, argument, rows, readable) for argument in runner.task.arguments]
+        arguments = [
+            self._delivered(number, runner, argument, rows, readable) for argument in runner.task.arguments
+        ]
         if not readable.all():
             self._release(calls, chosen[~readable])
             kept = np.flatnonzero(readable)
@@ -245,6 +247,35 @@ class Block:
             self._report.failures.append(
                 describe_failure(position, number, error, portable=self._worker.portable)
             )
+
+    def _delivered(
+        self, number: int, runner: Runner, argument: Argument, rows: Array, readable: Array
+    ) -> Sequence[Any]:
+        """What `_forms` gives; where an argument cannot be made, its call fails and no other."""
+        try:
+            return self._forms(runner, argument, rows, readable)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - a user's __setstate__ may raise anything
+            return [
+                self._delivered_alone(number, runner, argument, rows[k : k + 1], readable[k : k + 1])
+                for k in range(len(rows))
+            ]
+
+    def _delivered_alone(
+        self, number: int, runner: Runner, argument: Argument, row: Array, readable: Array
+    ) -> Any:
+        try:
+            return self._forms(runner, argument, row, readable)[0]
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            error.add_note(f"while the argument {argument.parameter!r} was made from what is stored")
+            position = int(self._positions[row[0]])
+            portable = self._worker.portable
+            self._report.failures.append(describe_failure(position, number, error, portable=portable))
+            readable[0] = False
+            return None
 
     def _forms(self, runner: Runner, argument: Argument, rows: Array, readable: Array) -> Sequence[Any]:
         """What the calls of `rows` are handed for one argument; marks what could not be read."""
@@ -301,7 +332,7 @@ class Block:
             if isinstance(form, ChunkRef | ObjectRef):
                 form = as_form(runner.storage.value(form))
         except IntegrityError:
-            runner.storage.quarantine(runner.index, int(column.locators[row]), output)
+            runner.storage.quarantine(runner.index, column.locators[row : row + 1], output)
             return False
         column.forms[row] = form
         return True

@@ -9,6 +9,7 @@ import itertools
 import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,7 @@ class Caller:
         self._parameters = tuple(parameters)
         self._single = len(node.output_names) == 1 and node.output_picker is None
         self._runner: asyncio.Runner | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def run(self, columns: Sequence[Sequence[Any]], count: int) -> Outcome:
         """Call the node `count` times, with one item of each column."""
@@ -121,9 +123,13 @@ class Caller:
 
     def close(self) -> None:
         """Close the event loop of an async node."""
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
+        runner, self._runner = self._runner, None
+        thread, self._thread = self._thread, None
+        if thread is not None and runner is not None:
+            thread.submit(runner.close).result()
+            thread.shutdown()
+        elif runner is not None:
+            runner.close()
 
     def _arguments(
         self, columns: Sequence[Sequence[Any]], count: int
@@ -158,7 +164,11 @@ class Caller:
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(awaitable)
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - documented for exactly this question
+            return self._runner.run(awaitable)
+        if self._thread is None:  # in Jupyter this thread is busy with a loop of its own
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="gristmill-async")
+        return self._thread.submit(self._runner.run, awaitable).result()
 
     def _keep(self, result: Any) -> Any:
         if self._single:
@@ -177,7 +187,7 @@ class Caller:
         """What the next node is handed: a copy if the function may write to the array before that."""
         if not self._feeds:
             return None
-        return array if self._alone else array.copy()
+        return np.ascontiguousarray(array) if self._alone else array.copy(order="C")
 
     def _outcome(self, results: list[Any], failures: dict[int, BaseException]) -> Outcome:
         count = len(self._node.output_names)
@@ -264,6 +274,7 @@ def _survivor(error: BaseException) -> BaseException:
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own pickle
         if type(again) is type(error):
             return error
-    replacement = GristmillError(f"{type(error).__qualname__}: {error}")
+    text = traceback.format_exception_only(error)[0].strip()  # str() of a user's exception may raise
+    replacement = GristmillError(text)
     replacement.add_note(f"the original {type(error).__qualname__} cannot be pickled")
     return replacement

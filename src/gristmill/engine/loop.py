@@ -6,8 +6,9 @@ complete.
 """
 
 import time
+import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,6 +154,7 @@ class Loop:
         self._tell_run("on_run_start", 0.0)
         failed = True
         try:
+            self._stores.kept.reopen()
             self._stores.refresh()
             while self._advance():
                 pass
@@ -328,20 +330,20 @@ class Loop:
     def _landed(self, active: _Active, positions: Array) -> None:
         if not len(positions):
             return
-        for name, position in self._on_landed(active.run, positions):
-            self._recompute(active, name, position)
+        self._recompute(self._on_landed(active.run, positions))
 
     def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
         active.sizer.learn(len(flight.positions), report.seconds)
         self.outcome.bytes_written += report.bytes_written
         again = active.run.record(flight.positions, report)
+        if not self._stop_at_failure:
+            _forget_frames(report.failures)
         if report.failures and self._stop_at_failure:
             self.outcome.failed = (
                 active.run.stage,
                 min(report.failures, key=lambda one: (one.position, one.step)),
             )
-        for lost in report.lost:
-            self._recompute(active, lost.source, lost.position)
+        self._recompute([(lost.source, lost.position) for lost in report.lost])
         if len(again):
             self._repeat(active, again)
 
@@ -357,29 +359,37 @@ class Loop:
                 )
         active.pending.append(positions)
 
-    def _recompute(self, active: _Active, name: str, position: int) -> None:
-        """Compute an element of an earlier stage again, because its bytes are lost."""
-        self._repeats[name, position] += 1
-        if name in self._inputs or self._repeats[name, position] > _REPEATS:
-            raise IntegrityError(
-                f"element {position} of {name!r} cannot be read back, although it was computed and stored "
-                f"{_REPEATS} times; does this disk return what is written to it?"
-            )
-        upstream = self._active[self._plan.stage_of(name).number]
-        locator = upstream.run.forget(name, position)
-        if locator < 0:
-            return
-        step = upstream.run.step_of(name)
-        output = upstream.run.stage.steps[step].outputs.index(name)
-        upstream.run.storage(step).quarantine(upstream.run.indexes[step], locator, output)
-        index = upstream.run.space.index(position)
-        self._observers.tell(
-            "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
-        )
-        for reader in self._active.values():
+    def _recompute(self, lost: Sequence[tuple[str, int]]) -> None:
+        """Compute elements of earlier stages again, because their bytes are lost."""
+        by_name: dict[str, set[int]] = {}
+        for name, position in lost:
+            self._repeats[name, position] += 1
+            if name in self._inputs or self._repeats[name, position] > _REPEATS:
+                raise IntegrityError(
+                    f"element {position} of {name!r} cannot be read back, although it was computed and stored "
+                    f"{_REPEATS} times; does this disk return what is written to it?"
+                )
+            by_name.setdefault(name, set()).add(position)
+        for name, positions in by_name.items():
+            self._take_back(name, np.array(sorted(positions)))
+        for reader in self._active.values() if lost else ():
             if reader.transport is not None:
                 reader.transport.forget(reader.run)
-        upstream.pending.append(upstream.run.examine(np.arange(upstream.run.size)).positions)
+
+    def _take_back(self, name: str, positions: Array) -> None:
+        upstream = self._active[self._plan.stage_of(name).number]
+        step = upstream.run.step_of(name)
+        output = upstream.run.stage.steps[step].outputs.index(name)
+        positions, locators = upstream.run.forget(step, positions)
+        if not len(positions):
+            return  # they are being computed again already
+        upstream.run.storage(step).quarantine(upstream.run.indexes[step], locators, output)
+        upstream.pending.append(positions)
+        for position in positions.tolist():
+            index = upstream.run.space.index(position)
+            self._observers.tell(
+                "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
+            )
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
         """A process died with this batch: what it finished is kept, the rest is run one by one."""
@@ -438,12 +448,16 @@ class Loop:
         self._observers.tell(method, RunEvent(self._run_id, self._plan.outputs, titles, seconds, failed))
 
 
+def _forget_frames(failures: Sequence[Failure]) -> None:
+    """Let go of what failed calls had in their local variables: a run may go on past many of them."""
+    for failure in failures:
+        error: BaseException | None = failure.exception
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__ or error.__context__
+
+
 def _chosen(keys: bytes, mask: Array) -> bytes:
     if mask.all():
         return keys
     return np.frombuffer(keys, dtype=f"V{SIZE}")[mask].tobytes()
-
-
-def stages_by_output(stages: Mapping[int, StageRun]) -> dict[str, StageRun]:
-    """Return which stage run makes each output."""
-    return {name: run for run in stages.values() for name in run.stage.outputs}

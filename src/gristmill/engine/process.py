@@ -5,7 +5,10 @@ what it has finished; the watchdog then ends it.
 """
 
 import contextlib
+import importlib
+import os
 import pickle
+import sys
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -64,6 +67,27 @@ def _narrow(positions: Array) -> bytes:
     """Return positions as bytes: their width, then the numbers."""
     width = 4 if int(positions[-1]) < 2**31 else 8
     return bytes([width]) + positions.astype(f"<i{width}").tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where the engine's process finds modules and files; a warm worker may have been started elsewhere."""
+
+    path: tuple[str, ...]
+    directory: str
+
+    @classmethod
+    def here(cls) -> "Surroundings":
+        """Return those of this process."""
+        return cls(tuple(sys.path), os.getcwd())  # noqa: PTH109 - a string goes through the pipe
+
+    def adopt(self) -> None:
+        """Make them those of this process."""
+        if tuple(sys.path) != self.path:
+            sys.path[:] = self.path
+            importlib.invalidate_caches()
+        if os.getcwd() != self.directory:  # noqa: PTH109 - as above
+            os.chdir(self.directory)
 
 
 class StaleCodeError(Exception):
@@ -128,7 +152,11 @@ class _WorkerProcess:
 
 def _open_job(path: str, stores: Stores) -> Job:
     with open(path, "rb") as file:  # noqa: PTH123 - pickle wants a file object
-        job: Job = pickle.load(file)  # noqa: S301 - written by the parent process
+        Surroundings.adopt(pickle.load(file))  # noqa: S301 - written by the parent process
+        try:
+            job: Job = pickle.load(file)  # noqa: S301 - as above
+        except Exception as error:  # a module that is not, or no longer, what the engine's process has loaded
+            raise StaleCodeError(f"a function ({error!r})") from error
     for task in job.tasks:
         if bytes(task.node.fingerprint) != task.fingerprint:
             raise StaleCodeError(task.node.name)

@@ -66,7 +66,8 @@ class InputSource:
         """Return the elements' stored forms."""
         where = as_slice(positions)
         if isinstance(self._elements, np.ndarray):
-            return list(self._elements[where if where is not None else positions])
+            rows = list(self._elements[where if where is not None else positions])
+            return rows if _is_plain(self._elements) else [as_form(row) for row in rows]
         if where is not None:
             chosen: Sequence[Any] = self._elements[where]
         else:
@@ -213,7 +214,7 @@ def _publish_input(given: MappedInput, path: Path) -> PublishedInput:
     digests, values = f"{path}.digests", f"{path}.values"
     Path(digests).write_bytes(given.digests)
     elements = given.elements
-    if isinstance(elements, np.ndarray) and elements.dtype.kind in "biufcmMSU":
+    if isinstance(elements, np.ndarray) and _is_plain(elements):
         elements.tofile(values)
         return PublishedInput(digests, values, None, elements.shape, elements.dtype.str)
     packed = pack(list(elements)) if _fixed_width(elements) else None
@@ -223,6 +224,11 @@ def _publish_input(given: MappedInput, path: Path) -> PublishedInput:
         return PublishedInput(digests, values, packed.codec, None, f"V{width}")
     _write_pickles(given.name, elements, values)
     return PublishedInput(digests, values, None, None, "")
+
+
+def _is_plain(array: Array) -> bool:
+    """Whether rows of `array` are what its raw bytes say: no subclass, no objects, no fields."""
+    return type(array) is np.ndarray and array.dtype.kind in "biufcmMSU"
 
 
 def _fixed_width(elements: Sequence[Any] | Array) -> bool:

@@ -122,12 +122,12 @@ class StageRun:
         self.computed += sum(report.computed)
         return self.examine(positions).positions
 
-    def forget(self, name: str, position: int) -> int:
-        """Take back an output whose bytes are lost; return its call's locator."""
-        k = self._step_of[name]
-        locator = int(self.locators[k][position])
-        self.locators[k][position] = MISSING
-        return locator
+    def forget(self, step: int, positions: Array) -> tuple[Array, Array]:
+        """Take back calls whose bytes are lost; return those that were found so far, and their locators."""
+        known = positions[self.locators[step][positions] != MISSING]
+        locators = self.locators[step][known]
+        self.locators[step][known] = MISSING
+        return known, locators
 
     def dead_positions(self, name: str) -> Array:
         """Return the mask of positions at which `name` has no value because of a failure."""

@@ -18,7 +18,7 @@ from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST
 from gristmill.engine.stores import Stores
 from gristmill.engine.writer import Writer
-from gristmill.storage.claims import Claims
+from gristmill.storage.claims import NESTED, Claims
 from gristmill.storage.local import CallBlock
 
 Array = np.ndarray[Any, Any]
@@ -89,12 +89,14 @@ class StageWorker:
         written = self.stores.bytes_written
         if not fresh or len(self.runners) > 1:
             self.stores.refresh()
+        nested = NESTED.set(True)
         try:
             self._run_all(positions, report, look_up=not fresh)
         except BaseException:
             self.claims.close()
             raise
         finally:
+            NESTED.reset(nested)
             self.recent.clear()
             self.recent_blocks.clear()
             self.failed.clear()

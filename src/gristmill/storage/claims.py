@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ _TAG_BITS = np.uint64(40)
 _TAG = np.uint64((1 << 40) - 1)
 _MAX_OWNER = (1 << 24) - 1
 _NUMBER = struct.Struct("<Q")
+
+NESTED: ContextVar[bool] = ContextVar("gristmill_nested", default=False)
+"""Whether user code runs in this context, on behalf of a batch that holds claims. An engine that it starts waits
+for nobody: the call it waited for could be in that very batch, or in one that waits for this one."""
 _SIZE = BUCKETS * CELLS * 8 + 8
 
 
@@ -69,6 +74,7 @@ class Claims:
         self._thread_lock = threading.Lock()
         self._silent: dict[int, tuple[bytes, float]] = {}
         self._stop = threading.Event()
+        self._nested = NESTED.get()
 
     @property
     def owner(self) -> int:
@@ -104,7 +110,7 @@ class Claims:
             self._erase(buckets[stale], cells[stale, same[stale].argmax(axis=1)])
             new = ~held | stale
             self._write(buckets[new], tags[new])
-            return np.asarray(~refused)
+            return np.ones(len(held), dtype=bool) if self._nested else np.asarray(~refused)
 
     def drop(self, keys: bytes) -> None:
         """Give the granted claims on `keys` back."""

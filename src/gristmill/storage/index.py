@@ -231,7 +231,10 @@ class KeyIndex:
             return
         parts = [self._level_of(ordinal) for ordinal in self._unsorted]
         self._unsorted = []
-        self._levels.append(_merge(parts))
+        merged = _merge(parts)
+        if not len(merged.first):  # all its calls have been taken back
+            return
+        self._levels.append(merged)
         while len(self._levels) > 1 and len(self._levels[-2].first) <= 2 * len(self._levels[-1].first):
             self._levels[-2:] = [_merge(self._levels[-2:])]
 

@@ -82,6 +82,14 @@ class Layout:
         if not trust:
             self._check_owner()
 
+    def identity(self) -> tuple[int, int]:
+        """Return what tells this store from another one at the same place; (0, 0) where there is none."""
+        try:
+            status = self.marker.stat()
+        except OSError:
+            return 0, 0
+        return status.st_dev, status.st_ino
+
     def _create(self, *, readonly: bool) -> None:
         if readonly:
             raise StoreError(f"there is no store at {self.root}, and readonly=True does not make one")

@@ -98,6 +98,7 @@ class LocalStorage:
         from gristmill.storage.ledger import Ledger
 
         self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
+        self._identity = self.layout.identity()
         self._indexes: dict[bytes, KeyIndex] = {}
         self._scratch: Scratch | None = None
         self._chunks: ChunkFiles | None = None
@@ -292,26 +293,42 @@ class LocalStorage:
                 found[group] = CodeRecord.decode(body or b"")
         return found
 
-    def quarantine(self, index: KeyIndex, locator: int, output: int) -> None:
-        """Take back the call at `locator`, because the bytes of its `output` are lost.
+    def quarantine(self, index: KeyIndex, locators: Array, output: int) -> None:
+        """Take back the calls at `locators`, because the bytes of their `output` are lost.
 
-        A damaged chunk is moved aside; where a whole segment cannot be read, all its calls are taken back.
+        Damaged chunks are moved aside; where a whole segment cannot be read, all its calls are taken back.
         """
-        segment, position = index.locate(locator)
-        positions: tuple[int, ...] | None = (position,)
-        try:
-            form = self._column(index.group, segment, output)[position]
-        except IntegrityError:
-            positions = None
-        else:
-            if isinstance(form, ChunkRef):
-                self.chunks.quarantine(form.checksum, self.layout.quarantine)
-            elif isinstance(form, ObjectRef):
-                self._ledger.delete([_OBJECT + form.checksum])
-        dead = {segment.number: positions}
+        dead: dict[int, tuple[int, ...] | None] = {}
+        for segment, _, positions in index.runs(np.sort(locators)):
+            dead[segment.number] = tuple(positions.tolist())
+            try:
+                column = self._column(index.group, segment, output)
+            except IntegrityError:
+                dead[segment.number] = None
+                continue
+            for position in positions.tolist():
+                self._set_aside(column[position])
         number = self._ledger.append([encode_tombstone(index.group, dead)])[0]
         with self._lock:
             index.bury(Tombstone(number, dead))
+
+    def _set_aside(self, form: object) -> None:
+        if isinstance(form, ChunkRef):
+            self.chunks.quarantine(form.checksum, self.layout.quarantine)
+        elif isinstance(form, ObjectRef):
+            self._ledger.delete([_OBJECT + form.checksum])
+
+    def reopen(self) -> None:
+        """Start anew if somebody has deleted the directory, as people do to reset a cache."""
+        if self.layout.identity() == self._identity:
+            return
+        with self._lock:
+            self.close()
+            self.layout.open(readonly=self.spec.readonly, trust=self.spec.trust)
+            self._identity = self.layout.identity()
+            self._indexes.clear()
+            self._columns = _ColumnCache(_CACHE_BYTES)
+            self._version = -1
 
     def end_thread(self) -> None:
         """Close what the calling thread has open."""

@@ -24,7 +24,7 @@ from loky.process_executor import ProcessPoolExecutor
 
 from gristmill.engine import watchdog
 from gristmill.engine.executors.base import SlotDiedError
-from gristmill.engine.process import BatchMessage, StaleCodeError, run_batch
+from gristmill.engine.process import BatchMessage, StaleCodeError, Surroundings, run_batch
 from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
@@ -262,7 +262,9 @@ class ParallelTransport:
             name: source.publish(path.with_name(f"{base}-{k}"))
             for k, (name, source) in enumerate(job.sources.items())
         }
-        path.write_bytes(_pickled(replace(job, sources=sources), by_value=by_value))
+        path.write_bytes(
+            pickle.dumps(Surroundings.here()) + _pickled(replace(job, sources=sources), by_value=by_value)
+        )
         self._jobs[stage.stage.number] = path
         return path
 
@@ -275,15 +277,20 @@ _BY_VALUE = "-v"
 
 
 def _pickled(job: Any, *, by_value: bool) -> bytes:
-    modules = _own_modules() if by_value else []
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        data: bytes = cloudpickle.dumps(job, protocol=5)
-    finally:
+    with _REGISTRY:
+        registered = cloudpickle.list_registry_pickle_by_value()
+        modules = [m for m in _own_modules() if m.__name__ not in registered] if by_value else []
         for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            data: bytes = cloudpickle.dumps(job, protocol=5)
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
     return data
+
+
+_REGISTRY = threading.Lock()  # cloudpickle's list of modules that go by value is one for the process
 
 
 def _own_modules() -> list[Any]:

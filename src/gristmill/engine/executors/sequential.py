@@ -10,9 +10,26 @@ from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.engine.worker import StageWorker
+from gristmill.errors import GristmillError
 from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
+
+
+def _check_code(stage: StageRun) -> None:
+    """See that the code which was fingerprinted is the code that will run.
+
+    Raises
+    ------
+    GristmillError
+        A function, or something it uses, was redefined after the plan was made.
+    """
+    for step in stage.stage.steps:
+        if bytes(step.node.fingerprint) != step.fingerprint:
+            raise GristmillError(
+                f"the code of {step.node.name}, or of something it uses, has changed since this map was planned; "
+                "map again to compute with the new code"
+            )
 
 
 class SequentialTransport:
@@ -33,6 +50,7 @@ class SequentialTransport:
         """Run a batch now; its future is done when this returns."""
         worker = self._workers.get(stage.stage.number)
         if worker is None:
+            _check_code(stage)
             worker = StageWorker(stage.job, self._stores, claims, threading.Event(), portable=False)
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
