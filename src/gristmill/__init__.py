@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from gristmill.identity.digest import register_digest as register_digest
     from gristmill.identity.files import Dir as Dir
     from gristmill.identity.files import File as File
+    from gristmill.identity.fingerprint import CodeReport as CodeReport
+    from gristmill.identity.fingerprint import Part as Part
     from gristmill.identity.fingerprint import fingerprint as fingerprint
     from gristmill.observe.progress import ProgressCallback as ProgressCallback
     from gristmill.pipeline import Pipeline as Pipeline
@@ -66,7 +68,7 @@ _HOMES = {
     "graph.node": ("Node", "node"),
     "identity.digest": ("Digest", "digest", "register_digest"),
     "identity.files": ("Dir", "File"),
-    "identity.fingerprint": ("fingerprint",),
+    "identity.fingerprint": ("CodeReport", "Part", "fingerprint"),
     "observe.progress": ("ProgressCallback",),
     "pipeline": ("Pipeline",),
     "result": ("ItemError", "MapResult", "MappedOutput", "Stats"),
