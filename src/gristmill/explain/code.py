@@ -10,6 +10,12 @@ _PARTS_NAMED = 4
 Keyed = dict[tuple[str, str], list[Part]]
 
 
+def namesakes(now: CodeRecord, records: Collection[CodeRecord]) -> list[CodeRecord]:
+    """Return the records of the same outputs; where there are none, all, if the function has a name."""
+    same = [record for record in records if record.outputs == now.outputs]
+    return same or ([] if "<lambda>" in now.node else list(records))
+
+
 def closest(now: CodeRecord, records: Collection[CodeRecord]) -> CodeRecord | None:
     """Return the record that differs in the fewest parts, the latest of several."""
     current = set(map(_essence, now.parts))

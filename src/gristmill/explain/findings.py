@@ -9,7 +9,7 @@ import numpy as np
 
 from gristmill.engine.notes import code_record
 from gristmill.explain.arguments import Comparison, Reason, profiles
-from gristmill.explain.code import closest, code_reason
+from gristmill.explain.code import closest, code_reason, namesakes
 from gristmill.explain.report import Explanation, Finding, Index, NodeExplanation, Verdict
 from gristmill.explain.survey import StepSurvey, Survey
 from gristmill.plan.compile import Plan
@@ -145,7 +145,8 @@ def _code(survey: StepSurvey, index: KeyIndex) -> str:
         return "the records of its calls cannot be read"
     now = code_record(survey.step.node, survey.step.arguments)
     known = survey.survey.storage.descriptions(now.place)
-    before = closest(now, [record for group, record in known.items() if group != index.group])
+    known.pop(index.group, None)
+    before = closest(now, namesakes(now, known.values()))
     return "never computed" if before is None else code_reason(before, now)
 
 

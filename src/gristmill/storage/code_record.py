@@ -1,10 +1,10 @@
 """Code records: what code the calls of a group were made by.
 
-One small record per group and node, for `explain`, never for a look-up: without it an explanation says less.
+One small record per group, for `explain`, never for a look-up: without it an explanation says less.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -24,7 +24,7 @@ class CodeRecord:
     node: str
     """Module and qualified name of the function, with a colon between."""
     outputs: tuple[str, ...]
-    """Names in the graph."""
+    """Names in the graph that it was recorded under first."""
     fingerprint: Digest
     python: str
     """Major and minor version of the interpreter."""
@@ -37,8 +37,8 @@ class CodeRecord:
 
     @property
     def place(self) -> bytes:
-        """Where all records of this node are, whatever its code was: 16 bytes."""
-        return place_of(self.node, self.outputs)
+        """Where all records of this function are, whatever its code was: 16 bytes."""
+        return xxh3_128_digest(self.node.encode(errors="surrogatepass"))
 
     def encode(self) -> bytes:
         """Return the record as the body of a row."""
@@ -79,8 +79,3 @@ class CodeRecord:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"a code record cannot be decoded: {error!r}") from error
-
-
-def place_of(node: str, outputs: Sequence[str]) -> bytes:
-    """Return where the code records of a node are: the same 16 bytes for every version of its code."""
-    return xxh3_128_digest(json.dumps([node, *outputs]).encode())

@@ -78,6 +78,23 @@ def test_a_helper_that_is_gone_is_named() -> None:
 
 
 @pytest.mark.usefixtures("recorded")
+def test_a_node_whose_output_was_renamed_is_known() -> None:
+    assert reason(PROGRAM.replace("LIMIT = 3", "LIMIT = 4"), output_name="clean") != "never computed"
+    changed = pipeline(PROGRAM.replace("LIMIT = 3", "LIMIT = 4")).nodes[0].with_(output_name="tidy")
+    found = Pipeline([changed]).explain({"x": [1]})["tidy"]
+    assert found.findings[0].reason == "code of clean() changed: value LIMIT (__main__)"
+
+
+def test_lambdas_are_told_apart_by_what_they_make() -> None:
+    def one(output: str, function: Any) -> Pipeline:
+        return Pipeline([node(function, output_name=output)])
+
+    one("y", lambda x: x).run({"x": 1})
+    assert one("z", lambda x: x + 1).explain({"x": 1})["z"].findings[0].reason == "never computed"
+    assert "changed" in one("y", lambda x: x + 1).explain({"x": 1})["y"].findings[0].reason
+
+
+@pytest.mark.usefixtures("recorded")
 def test_a_version_that_stands_for_the_code_is_named() -> None:
     assert reason(PROGRAM, version="2") == "version= of clean(): none → '2', which stands for its code now"
     pipeline(PROGRAM, version="2").map({"x": [1]})
