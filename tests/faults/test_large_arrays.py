@@ -78,8 +78,8 @@ def check(tmp_path: Path, store: Path, executor: str, count: int, side: int, lim
         assert image.dims[0] == "i"
         assert image.sizes["i"] == count
         assert all(np.array_equal(image.isel(i=k).values, expected(k)) for k in (0, count // 2, count - 1))
-        assert dataset["image.done"].dims == ("i",)
-        assert bool(dataset["image.done"].all())
+        assert dataset["done"].dims == ("i",)
+        assert bool(dataset["done"].all())
     assert told["means"]
     assert told["again"] == 0
     assert told["piped"] < 100_000
