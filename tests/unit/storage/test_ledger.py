@@ -123,7 +123,8 @@ def test_a_transaction_is_all_or_nothing(ledger: Ledger, monkeypatch: pytest.Mon
     ledger.append([entry(b"a")])
     with monkeypatch.context() as patch:
         patch.setattr(
-            "gristmill.storage.ledger.seal", lambda body, *_: seal(body) if b"bad" not in body else 1 / 0
+            "gristmill.storage.ledger.seal",
+            lambda key, body: seal(key, body) if b"bad" not in body else 1 / 0,
         )
         with pytest.raises(ZeroDivisionError):
             ledger.append([entry(b"b"), entry(b"bad")])
@@ -230,7 +231,7 @@ def test_a_row_that_gristmill_never_writes_is_damage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "secret").write_bytes(seal(b"of another program"))
+    (tmp_path / "secret").write_bytes(seal(b"secret", b"of another program"))
     ledger.append([entry(b"a")])
     ledger.put(b"o" + GROUP, b"body")
     with database(directory) as connection:
