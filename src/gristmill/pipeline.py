@@ -351,7 +351,7 @@ def _result(
         space = Space(plan.axes[name], plan.shapes[name])
         output = MappedOutput(name, space, place, heal)
         outputs[name] = output if plan.axes[name] else lazy(output.scalar)
-    failures = [(run, failure) for run in stages.values() for failure in run.failures.values()]
+    failures = [(run, failure) for run in stages.values() for _, failure in sorted(run.failures.items())]
     stats = Stats(
         computed=sum(run.computed for run in stages.values()),
         cached=sum(run.cached for run in stages.values()),

@@ -90,6 +90,9 @@ class Block:
             alive = np.ones(len(self._positions), dtype=bool)
             for name in runner.inner:
                 alive &= self._columns[name].alive
+            if self._again and self._worker.failed_at:
+                tried = self._worker.failed_at
+                alive &= [(number, position) not in tried for position in self._positions.tolist()]
             rows = np.flatnonzero(alive)
             if len(rows):
                 self._run_step(number, runner, rows)
@@ -99,6 +102,7 @@ class Block:
         columns = self._digests(runner, rows)
         keys = call_keys(runner.task.prefix, list(columns.values()), len(rows))
         found = np.full(len(rows), MISSING, dtype=np.int64)
+        epoch = self._worker.stores.epoch
         if self._look_up or runner.is_below:
             found = runner.index.find(keys)
         missing = np.flatnonzero(found == MISSING)
@@ -107,7 +111,7 @@ class Block:
             self._take_hits(runner, rows[hits], found[hits])
         claimed = np.zeros(len(rows), dtype=bool)
         if len(missing) and runner.is_below:
-            missing = self._claim(runner, rows, keys, missing)
+            missing = self._claim(runner, rows, keys, missing, epoch)
             claimed[missing] = True
         if len(missing):
             calls = _Calls(rows, columns, keys, claimed)
@@ -142,7 +146,7 @@ class Block:
             column.locators[rows] = locators
             column.alive[rows] = True
 
-    def _claim(self, runner: Runner, rows: Array, keys: bytes, missing: Array) -> Array:
+    def _claim(self, runner: Runner, rows: Array, keys: bytes, missing: Array, epoch: int) -> Array:
         """Claim what the engine could not; return the missing calls that are to be computed here and now."""
         worker = self._worker
         places = missing.tolist()
@@ -150,12 +154,13 @@ class Block:
         first = dict(zip(reversed(names), reversed(places), strict=True))
         known = first.keys() & worker.recent.keys()
         wanted = [key for key in first if key not in known] if known else list(first)
-        entitled = self._claimed_by_engine(runner, rows[[first[key] for key in wanted]])
+        entitled = self._claimed_by_engine(runner, wanted)
         granted = worker.claims.take(b"".join(wanted), entitled)
         mine = wanted
         if not granted.all():  # what failed in this batch is still claimed by the engine, and fails here too
             mine = [k for k, ok in zip(wanted, granted.tolist(), strict=True) if ok or k in worker.failed]
-        if mine and worker.stores.refresh():
+        worker.stores.refresh()
+        if mine and worker.stores.epoch != epoch:  # something may have been committed since the look-up
             there = (runner.index.find(b"".join(mine)) != MISSING).tolist()
             worker.claims.drop(b"".join([key for key, found in zip(mine, there, strict=True) if found]))
             mine = [key for key, found in zip(mine, there, strict=True) if not found]
@@ -169,14 +174,14 @@ class Block:
                 self._waiting[rows[k]] = True
         return np.array([k for k in places if k in chosen], dtype=np.int64)
 
-    def _claimed_by_engine(self, runner: Runner, rows: Array) -> Array:
-        """Where the engine knew the call, and claimed it for this batch: what it reads had been found."""
-        if self._again:
-            return np.zeros(len(rows), dtype=bool)
-        found = np.ones(len(rows), dtype=bool)
-        for name in runner.inner:
-            found &= self._columns[name].locators[rows] != MISSING
-        return found
+    def _claimed_by_engine(self, runner: Runner, keys: Sequence[bytes]) -> Array:
+        """Which calls the engine knew, and claimed for this batch."""
+        if runner.twin and not runner.inner:
+            return np.ones(len(keys), dtype=bool)
+        claimed = self._worker.entitled
+        if not claimed:
+            return np.zeros(len(keys), dtype=bool)
+        return np.array([key in claimed for key in keys], dtype=bool)
 
     def _take_recent(self, runner: Runner, row: int, number: int, place: int) -> None:
         """Use a result that this batch has computed and not committed yet."""
@@ -244,6 +249,7 @@ class Block:
     def _fail(self, number: int, rows: Array, outcome: Outcome) -> None:
         for k, error in outcome.failures.items():
             position = int(self._positions[rows[k]])
+            self._worker.failed_at.add((number, position))
             self._report.failures.append(
                 describe_failure(position, number, error, portable=self._worker.portable)
             )
@@ -272,6 +278,7 @@ class Block:
         except Exception as error:  # noqa: BLE001 - as above
             error.add_note(f"while the argument {argument.parameter!r} was made from what is stored")
             position = int(self._positions[row[0]])
+            self._worker.failed_at.add((number, position))
             portable = self._worker.portable
             self._report.failures.append(describe_failure(position, number, error, portable=portable))
             readable[0] = False

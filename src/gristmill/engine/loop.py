@@ -273,10 +273,13 @@ class Loop:
 
     def _send(self, active: _Active, transport: Transport, positions: Array) -> None:
         """Claim, look up again if anything was appended meanwhile, and send what is ours."""
+        epoch = self._stores.epoch
         missing = active.run.examine(positions)
         granted = self._claims.take(missing.keys)
         claimed = _chosen(missing.keys, granted)
-        missing_now = active.run.examine(missing.positions) if self._stores.refresh() else missing
+        self._stores.refresh()
+        changed = self._stores.epoch != epoch
+        missing_now = active.run.examine(missing.positions) if changed else missing
         refused = np.unique(missing.owners[~granted])
         self._landed(active, np.setdiff1d(positions, missing_now.positions, assume_unique=True))
         ours = np.setdiff1d(missing_now.positions, refused, assume_unique=True)
@@ -287,7 +290,7 @@ class Loop:
             self._claims.drop(claimed)
             self._note_progress(active)
             return
-        future = transport.submit(active.run, ours, self._claims, fresh=missing_now.fresh)
+        future = transport.submit(active.run, ours, self._claims, missing_now)
         active.flying += len(ours)
         self._flights[future] = _Flight(active, ours, claimed)
 
@@ -343,6 +346,10 @@ class Loop:
                 active.run.stage,
                 min(report.failures, key=lambda one: (one.position, one.step)),
             )
+        if report.failures:
+            for reader in self._active.values():
+                if active.run.stage.number in reader.run.stage.after:
+                    reader.run.mark_dead(self._dead(reader.run.stage))
         self._recompute([(lost.source, lost.position) for lost in report.lost])
         if len(again):
             self._repeat(active, again)

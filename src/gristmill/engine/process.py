@@ -18,6 +18,7 @@ import numpy as np
 
 from gristmill.engine import watchdog
 from gristmill.engine.job import Job
+from gristmill.engine.stagerun import Missing
 from gristmill.engine.stores import Stores, StoresSpec
 from gristmill.engine.worker import StageWorker
 from gristmill.errors import StoreError
@@ -43,17 +44,19 @@ class BatchMessage:
     """Positions as int32 or int64, where they are no range."""
     friend: int
     """The engine's number in the claim table."""
+    entitled: bytes
+    """Keys of calls below others that the engine has claimed for this batch."""
     fresh: bool
 
     @classmethod
     def of(
-        cls, stores: StoresSpec, job: str, positions: Array, *, friend: int, fresh: bool
+        cls, stores: StoresSpec, job: str, positions: Array, *, friend: int, missing: Missing
     ) -> "BatchMessage":
         """Return the message for `positions`."""
         first, last = int(positions[0]), int(positions[-1])
         if last - first == len(positions) - 1:
-            return cls(stores, job, first, last + 1, b"", friend, fresh)
-        return cls(stores, job, 0, 0, _narrow(positions), friend, fresh)
+            return cls(stores, job, first, last + 1, b"", friend, missing.below, missing.fresh)
+        return cls(stores, job, 0, 0, _narrow(positions), friend, missing.below, missing.fresh)
 
     def indices(self) -> Array:
         """Return the positions."""
@@ -107,6 +110,7 @@ class _OpenStores:
         """Return the worker for a job, opened when it is asked for first."""
         found = self._jobs.get(path)
         if found is None:
+            self.stores.kept.reopen()
             job = _open_job(path, self.stores)
             found = StageWorker(job, self.stores, self.claims, self._stop, portable=True)
             self._jobs[path] = found
@@ -179,7 +183,7 @@ def run_batch(message: bytes) -> bytes:
     batch: BatchMessage = pickle.loads(message)  # noqa: S301 - from the parent process
     try:
         worker = _process().worker(batch)
-        answer: Any = worker.run(batch.indices(), fresh=batch.fresh)
+        answer: Any = worker.run(batch.indices(), fresh=batch.fresh, entitled=batch.entitled)
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error
     try:

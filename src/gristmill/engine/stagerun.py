@@ -37,6 +37,8 @@ class Missing:
     """16-byte keys of missing calls whose arguments are known."""
     owners: Array
     """For each of these keys, its position."""
+    below: bytes
+    """Those of the keys that belong to steps which read another step of the stage."""
     fresh: bool
     """Whether no call at these positions was found."""
 
@@ -76,8 +78,8 @@ class StageRun:
         self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         self.computed = 0
         self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
-        self._upstream_dead = {name: mask for name, mask in dead.items() if name in sources and mask.any()}
-        self._mark_dead()
+        self._upstream_dead: dict[str, Array] = {}
+        self.mark_dead(dead)
 
     @property
     def job(self) -> Job:
@@ -97,6 +99,7 @@ class StageRun:
             np.concatenate([empty, *(part.positions for part in parts)]),
             b"".join([part.keys for part in parts]),
             np.concatenate([empty, *(part.owners for part in parts)]),
+            b"".join([part.below for part in parts]),
             all(part.fresh for part in parts),
         )
 
@@ -174,8 +177,11 @@ class StageRun:
                 values[argument.parameter] = assemble(found, shape, argument.form)
         return values
 
-    def _mark_dead(self) -> None:
+    def mark_dead(self, dead: Mapping[str, Array]) -> None:
         """Mark the calls that cannot be made, because what they need has failed in an earlier stage."""
+        self._upstream_dead = {
+            name: mask for name, mask in dead.items() if name in self.sources and mask.any()
+        }
         everything = np.arange(self.size)
         for k, step in enumerate(self.stage.steps):
             for argument in step.arguments:
@@ -201,6 +207,7 @@ class StageRun:
     def _examine_block(self, positions: Array) -> Missing:
         incomplete = np.zeros(len(positions), dtype=bool)
         fresh = True
+        below: list[bytes] = []
         keys, owners = [], [positions[:0]]
         for k, step in enumerate(self.stage.steps):
             dead = take(self.dead[k], positions)
@@ -221,8 +228,10 @@ class StageRun:
             if missing.any():
                 incomplete[rows[missing]] = True
                 keys.append(np.frombuffer(step_keys, dtype=DIGEST)[missing].tobytes())
+                if any(isinstance(a, Element) and a.source in self._step_of for a in step.arguments):
+                    below.append(keys[-1])
                 owners.append(chosen[missing])
-        return Missing(positions[incomplete], b"".join(keys), np.concatenate(owners), fresh)
+        return Missing(positions[incomplete], b"".join(keys), np.concatenate(owners), b"".join(below), fresh)
 
     def _step_keys(self, step: Step, positions: Array) -> bytes:
         columns = [self._argument_digests(argument, positions) for argument in step.arguments]

@@ -39,6 +39,11 @@ class Stores:
         """Bytes that this process has added to the store that is kept."""
         return self.kept.bytes_written
 
+    @property
+    def epoch(self) -> int:
+        """Grows whenever there may be more to find than before."""
+        return self.kept.epoch + (self.private.epoch if self.private else 0)
+
     def of(self, node: Node) -> LocalStorage:
         """Return where the results of `node` go."""
         return self.kept if node.cache or self.private is None else self.private

@@ -66,10 +66,14 @@ class StageWorker:
         self.makers = {name: runner for runner in self.runners for name in runner.node.output_names}
         self.recent: dict[bytes, tuple[int, int]] = {}
         self.recent_blocks: list[CallBlock] = []
+        self.entitled: set[bytes] = set()
+        """Keys below others that the engine has claimed for this batch."""
         self.failed: set[bytes] = set()
         """Keys of calls that failed in this batch."""
+        self.failed_at: set[tuple[int, int]] = set()
+        """Their steps and positions: they are not tried again while others wait."""
 
-    def run(self, positions: Array, *, fresh: bool) -> BatchReport:
+    def run(self, positions: Array, *, fresh: bool, entitled: bytes = b"") -> BatchReport:
         """Run one batch.
 
         Parameters
@@ -78,6 +82,8 @@ class StageWorker:
             The batch's positions in the stage's space, increasing.
         fresh
             Whether none of the calls that the engine could look up was found.
+        entitled
+            Keys of calls below others that the engine has claimed for this batch.
 
         Raises
         ------
@@ -89,6 +95,7 @@ class StageWorker:
         written = self.stores.bytes_written
         if not fresh or len(self.runners) > 1:
             self.stores.refresh()
+        self.entitled = set(np.frombuffer(entitled, dtype=DIGEST).tolist())
         nested = NESTED.set(True)
         try:
             self._run_all(positions, report, look_up=not fresh)
@@ -100,6 +107,7 @@ class StageWorker:
             self.recent.clear()
             self.recent_blocks.clear()
             self.failed.clear()
+            self.failed_at.clear()
         report.seconds = time.perf_counter() - started
         report.bytes_written = self.stores.bytes_written - written
         for runner, computed in zip(self.runners, report.computed, strict=True):

@@ -5,56 +5,42 @@ neighbours from the disk; a batch commits the rest when it ends. So a `kill -9` 
 at most what finished in the last moment.
 """
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from gristmill.errors import StoreError
 from gristmill.storage.local import CallBlock, LocalStorage
-from gristmill.storage.segment import Provenance
 
 DELAY_SECONDS = 0.05
 """How long a finished call may wait for company."""
+
+_JOIN_SECONDS = 5.0
+"""How long closing waits for the thread; what is left is committed by whoever closes."""
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 """Packed bytes after which a segment is committed at once: a reader reads whole segments."""
 
 
-@dataclass
-class _Pending:
-    """Calls of one group that are not committed yet."""
-
-    keys: list[bytes] = field(default_factory=list)
-    digests: list[list[bytes]] = field(default_factory=list)
-    columns: list[list[object]] = field(default_factory=list)
-    node: str = ""
-    constants: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    provenance: dict[str, list[bytes]] = field(default_factory=dict)
-
-    def add(self, block: CallBlock) -> None:
-        if not self.keys:
-            self.digests = [[] for _ in block.digests]
-            self.columns = [[] for _ in block.columns]
-            self.node, self.constants = block.provenance.node, block.provenance.constants
-            self.provenance = {name: [] for name in block.provenance.columns}
-        self.keys.append(block.keys)
-        for mine, more in zip(self.digests, block.digests, strict=True):
-            mine.append(more)
-        for column, items in zip(self.columns, block.columns, strict=True):
-            column.extend(items)
-        for name, digests in block.provenance.columns.items():
-            self.provenance[name].append(digests)
-
-    def block(self, group: bytes) -> CallBlock:
-        columns = {name: b"".join(parts) for name, parts in self.provenance.items()}
-        return CallBlock(
-            group,
-            b"".join(self.keys),
-            tuple(b"".join(parts) for parts in self.digests),
-            tuple(self.columns),
-            Provenance(self.node, self.constants, columns),
-        )
+def _joined(group: bytes, blocks: Sequence[CallBlock]) -> CallBlock:
+    """Several blocks of one group as one."""
+    first = blocks[0]
+    columns = {
+        name: b"".join([block.provenance.columns[name] for block in blocks])
+        for name in first.provenance.columns
+    }
+    return CallBlock(
+        group,
+        b"".join([block.keys for block in blocks]),
+        tuple(b"".join(parts) for parts in zip(*(block.digests for block in blocks), strict=True)),
+        tuple(
+            list(itertools.chain.from_iterable(parts))
+            for parts in zip(*(block.columns for block in blocks), strict=True)
+        ),
+        replace(first.provenance, columns=columns),
+    )
 
 
 class Writer:
@@ -72,7 +58,7 @@ class Writer:
         self._storage = storage
         self._release = release
         self._claimed: list[bytes] = []
-        self._pending: dict[bytes, _Pending] = {}
+        self._pending: dict[bytes, list[CallBlock]] = {}
         self._bytes = 0
         self._oldest: float | None = None
         self._fault: StoreError | None = None
@@ -93,8 +79,8 @@ class Writer:
         claimed
             Keys that are claimed until they are committed.
         """
-        with self._wake:
-            self._pending.setdefault(block.group, _Pending()).add(block)
+        with self._lock:  # not the condition: its __enter__ is Python code, which Ctrl-C may interrupt
+            self._pending.setdefault(block.group, []).append(block)
             if claimed:
                 self._claimed.append(claimed)
             self._bytes += size
@@ -121,11 +107,11 @@ class Writer:
 
     def close(self) -> None:
         """Commit everything and stop the thread."""
-        with self._wake:
+        with self._lock:
             self._closed = True
             self._wake.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout=_JOIN_SECONDS)
         self.flush()
 
     def _commit(self) -> None:
@@ -134,18 +120,20 @@ class Writer:
         self._oldest, self._bytes = None, 0
         if not pending:
             return
-        blocks = [calls.block(group) for group, calls in pending.items()]
         try:
-            self._storage.append(blocks)
+            self._storage.append([_joined(group, blocks) for group, blocks in pending.items()])
         except StoreError as error:
             self._fault = self._fault or error
-        finally:
-            self._release(b"".join(claimed))
+        except BaseException:  # Ctrl-C: what has been finished is committed when the writer is closed
+            self._pending, self._claimed = pending, claimed
+            raise
+        self._release(b"".join(claimed))
 
     def _start_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="gristmill-writer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="gristmill-writer", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         try:

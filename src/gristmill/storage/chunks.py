@@ -7,7 +7,6 @@ Files are immutable (mode 0444), appear by rename, and may be hard-linked into v
 
 import contextlib
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +55,19 @@ class ChunkFiles:
         view = memoryview(buffer).cast("B")
         if _has_size(path, len(view)):
             return False
-        temporary = self._scratch / f"{checksum.hex()}.{os.getpid()}.{threading.get_ident()}"
+        temporary = self._scratch / os.urandom(12).hex()
         try:
             self._write_file(temporary, view)
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True, parents=True)
             os.rename(temporary, path)
             if self._durable:
                 sync_directory(path.parent)
                 sync_directory(self._directory)
         except OSError as error:
+            raise StoreError(f"cannot write a chunk of {len(view)} bytes: {error}") from error
+        finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise StoreError(f"cannot write a chunk of {len(view)} bytes: {error}") from error
         return True
 
     def read(self, ref: ChunkRef) -> Array:
@@ -99,7 +99,7 @@ class ChunkFiles:
 
     def _write_file(self, path: Path, view: memoryview) -> None:
         path.parent.mkdir(exist_ok=True)  # a cleaner of old files may have been here
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o444)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         try:
             while view:
                 view = view[os.write(descriptor, view) :]

@@ -36,6 +36,7 @@ CELLS = 8
 """Cells of a bucket: one cache line."""
 
 BEAT_SECONDS = 1.0
+_CLOSE_SECONDS = 2.0
 STALL_SECONDS = 30.0
 """An owner whose heartbeat stands still for this long (stopped, swapped out) is no longer waited for."""
 
@@ -93,8 +94,15 @@ class Claims:
             a claim belongs to another batch of theirs, and is refused like anybody's.
         """
         buckets, tags = _places(keys)
+        everything = np.ones(len(tags), dtype=bool)
         if not (HAS_FLOCK and keys):
-            return np.ones(len(tags), dtype=bool)
+            return everything
+        try:
+            return self._take(buckets, tags, entitled)
+        except OSError:  # a full or read-only disk: claims save work, and are never worth a failure
+            return everything
+
+    def _take(self, buckets: Array, tags: Array, entitled: Array | None) -> Array:
         with self._locked():
             cells = self._table[buckets]
             same = ((cells & _TAG) == tags[:, None]) & (cells != 0)
@@ -122,7 +130,8 @@ class Claims:
 
     def close(self) -> None:
         """End this owner: all its claims are free. The next `take` makes a new one."""
-        with self._thread_lock:
+        locked = self._thread_lock.acquire(timeout=_CLOSE_SECONDS)  # Ctrl-C may have left it locked
+        try:
             self._stop.set()
             if self._owner_file >= 0:
                 fcntl.flock(self._owner_file, fcntl.LOCK_UN)  # the heartbeat's duplicate shares the lock
@@ -133,6 +142,9 @@ class Claims:
                 with contextlib.suppress(OSError):
                     self._path(self._owner).unlink()
             self._owner, self._owner_file, self._lock_file = 0, -1, -1
+        finally:
+            if locked:
+                self._thread_lock.release()
 
     def _write(self, buckets: Array, tags: Array) -> None:
         """Put claims into free cells; where two of them choose one cell, the loser looks again."""
@@ -171,18 +183,18 @@ class Claims:
         self._directory.mkdir(exist_ok=True, parents=True, mode=0o700)
         self._lock_file = os.open(self._directory / "table", os.O_RDWR | os.O_CREAT, 0o600)
         if os.fstat(self._lock_file).st_size < _SIZE:
-            os.ftruncate(self._lock_file, _SIZE)
+            _allocate(self._lock_file)
         mapped = mmap.mmap(self._lock_file, _SIZE)
         cells = np.frombuffer(mapped, dtype=np.uint64)
         self._table, self._counter = cells[:-1].reshape(BUCKETS, CELLS), cells[-1:]
 
     def _register(self) -> None:
         """Become a new owner, and free the cells of those that are gone: so no number is met twice."""
-        for path in self._directory.glob("owner-*"):
-            self._is_alive(int(path.name.partition("-")[2]))  # removes the file of one that is gone
-        for owner in np.unique(self._table[self._table != 0] >> _TAG_BITS).tolist():
-            if not self._is_alive(owner):
-                self._table[(self._table >> _TAG_BITS) == owner] = 0
+        owners = [int(path.name.partition("-")[2]) for path in self._directory.glob("owner-*")]
+        living = self._alive(np.array(owners, dtype=np.int64))  # removes the files of those that are gone
+        held = self._table != 0
+        held[held] = ~np.isin(self._table[held] >> _TAG_BITS, np.array(living, dtype=np.uint64))
+        self._table[held] = 0
         self._owner = int(self._counter[0]) % _MAX_OWNER + 1
         while self._path(self._owner).exists():
             self._owner = self._owner % _MAX_OWNER + 1
@@ -224,6 +236,14 @@ def _places(keys: bytes) -> tuple[Array, Array]:
     """The bucket of each key, and what a cell keeps of it."""
     halves = np.frombuffer(keys, dtype="<u8").reshape(-1, 2)
     return (halves[:, 0] & np.uint64(BUCKETS - 1)).astype(np.int64), halves[:, 1] & _TAG
+
+
+def _allocate(descriptor: int) -> None:
+    """Give the table its blocks now: a hole that the disk has no room for kills who writes to it, with SIGBUS."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, _SIZE)
+    else:
+        os.ftruncate(descriptor, _SIZE)
 
 
 def _beat(descriptor: int, stop: threading.Event) -> None:

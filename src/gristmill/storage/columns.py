@@ -180,9 +180,8 @@ def _unpack_scalars(packed: Packed, count: int) -> list[Any]:
 
 def _unpack_arrays(packed: Packed, count: int) -> list[Array]:
     array = as_array(packed, count)
-    return (
-        [element.copy() for element in array] if array.ndim > 1 else [np.array(element) for element in array]
-    )
+    # Not `array[k].copy()`: of a 0-d element that is a scalar, in the machine's byte order.
+    return [array[k : k + 1].reshape(array.shape[1:]).copy() for k in range(count)]
 
 
 def _unpack_chunks(packed: Packed, count: int) -> list[ChunkRef]:

@@ -84,6 +84,17 @@ class KeyIndex:
                 self._own.add(tombstone.number)
                 self._admit(tombstone)
 
+    def restart(self) -> None:
+        """Find nothing of what was known so far: the ledger has begun anew."""
+        with self._lock:
+            self._dead = dict.fromkeys(range(len(self._segments)))
+            self._ordinals.clear()
+            self._starts.clear()
+            self._levels.clear()
+            self._unsorted.clear()
+            self._own.clear()
+            self._last = 0
+
     def find(self, keys: bytes) -> Array:
         """Return the locators of `keys`, a block of 16-byte keys; -1 where missing."""
         count = len(keys) // KEY_SIZE

@@ -123,6 +123,17 @@ def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> b
     raise IntegrityError("the ledger holds a row in a form that gristmill never writes")
 
 
+class DamagedError(StoreError):
+    """The database cannot be read; it has been set aside, and a new one takes its place."""
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite says that the file is no database, or one whose pages contradict each other."""
+    if isinstance(error, UnicodeDecodeError):  # in the text of its schema
+        return True
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+
+
 class _Open:
     """The connections of a ledger, closed with it."""
 
@@ -156,7 +167,10 @@ class Ledger:
         self._durable = durable
         self._readonly = readonly
         self._lock = threading.RLock()
+        self.generation = 0
+        """How often the database was found damaged, and begun anew."""
         self._open = _Open()
+        self._inode = 0
         self._pid = os.getpid()
         weakref.finalize(self, self._open.close)
 
@@ -168,13 +182,17 @@ class Ledger:
         StoreError
             The ledger is read-only, full or locked; nothing was appended.
         """
-        with self._writing() as cache:
-            return [self._append_one(cache, entry) for entry in entries]
+        try:
+            with self._writing() as cache:
+                return [self._append_one(cache, entry) for entry in entries]
+        except DamagedError:
+            with self._writing() as cache:
+                return [self._append_one(cache, entry) for entry in entries]
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
         with self._writing() as cache:
-            cache.set(key, seal(body), retry=False)
+            cache.set(key, seal(key, body), retry=False)
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Delete the rows of `keys`; missing ones are ignored."""
@@ -191,7 +209,7 @@ class Ledger:
             The row exists, and is torn or does not match its checksum.
         """
         rows = self._select("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,))
-        return unseal(_fetch(self._directory, *rows[0])) if rows else None
+        return unseal(key, _fetch(self._directory, *rows[0])) if rows else None
 
     def under(self, prefix: bytes, length: int) -> list[tuple[bytes, bytes | None]]:
         """Return (rest of the key, body) of all rows whose key is `prefix` and `length` bytes more.
@@ -204,7 +222,7 @@ class Ledger:
         for key, *stored in self._select(query, (low, high)):
             body = None
             with contextlib.suppress(IntegrityError):
-                body = unseal(_fetch(self._directory, *stored))
+                body = unseal(key, _fetch(self._directory, *stored))
             found.append((key[len(prefix) :], body))
         return found
 
@@ -217,9 +235,11 @@ class Ledger:
         low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
         query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
         for key, *stored in self._stream(query, (low, high)):
+            if not (isinstance(key, bytes) and low <= key <= high):
+                continue  # a damaged index led to the row of somebody else
             number = _NUMBER.unpack(key[-8:])[0]
             try:
-                yield number, unseal(_fetch(self._directory, *stored))
+                yield number, unseal(key, _fetch(self._directory, *stored))
             except IntegrityError:
                 yield number, None
 
@@ -240,14 +260,24 @@ class Ledger:
             self._open.close()
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry) -> int:
-        counter = _COUNTER + entry.group
-        last = cache.get(counter, retry=False)
-        number = (_NUMBER.unpack(unseal(last))[0] if last is not None else 0) + 1
+        number = self._last_number(entry.group) + 1
         name = entry.group + _NUMBER.pack(number)
-        cache.set(_VALUES + name, seal(entry.values), retry=False)
-        cache.set(_INDEX + name, seal(entry.index), retry=False)
-        cache.set(counter, seal(_NUMBER.pack(number)), retry=False)
+        rows = ((_VALUES + name, entry.values), (_INDEX + name, entry.index))
+        for key, body in (*rows, (_COUNTER + entry.group, _NUMBER.pack(number))):
+            cache.set(key, seal(key, body), retry=False)
         return number
+
+    def _last_number(self, group: bytes) -> int:
+        """The highest number that a segment of `group` has or had; a damaged counter does not hide any."""
+        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (0, 2**64 - 1))
+        query = "SELECT key FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key DESC LIMIT 1"
+        found = [key for (key,) in self._select(query, (low, high)) if isinstance(key, bytes)]
+        highest = _NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
+        try:
+            counter = self.get(_COUNTER + group)
+        except IntegrityError:
+            counter = None
+        return max(highest, _NUMBER.unpack(counter)[0] if counter else 0)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[diskcache.Cache]:
@@ -258,7 +288,12 @@ class Ledger:
                 cache = self._open_cache()
                 with cache.transact(retry=False):
                     yield cache
-            except (diskcache.Timeout, sqlite3.Error, OSError) as error:
+            except (diskcache.Timeout, sqlite3.Error, OSError, UnicodeDecodeError) as error:
+                if _is_damage(error):
+                    self._set_aside()
+                    raise DamagedError(
+                        f"the ledger of the store at {self._directory.parent} is damaged"
+                    ) from error
                 self.close()  # a commit that failed leaves diskcache inside its transaction
                 raise StoreError(
                     f"cannot write to the store at {self._directory.parent}: {error!r}"
@@ -290,7 +325,10 @@ class Ledger:
                 return
             try:
                 yield from reader.execute(query, arguments)
-            except sqlite3.OperationalError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                if _is_damage(error):
+                    self._set_aside()
+                    return
                 if "no such table" in str(error):  # somebody is just creating the database
                     return
                 raise StoreError(f"cannot read the store at {self._directory.parent}: {error!r}") from error
@@ -299,6 +337,7 @@ class Ledger:
         path = self._directory / "cache.db"
         if not path.exists():
             return None
+        self._inode = path.stat().st_ino
         reader = self._open.reader = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
             uri=True,
@@ -308,6 +347,18 @@ class Ledger:
         )
         reader.execute("PRAGMA trusted_schema = 0")
         return reader
+
+    def _set_aside(self) -> None:
+        """Begin a new database: what the old one held is computed again."""
+        path = self._directory / "cache.db"
+        with self._lock, contextlib.suppress(OSError):
+            opened, self._inode = self._inode, 0
+            self._open.close()
+            if path.stat().st_ino == opened or not opened:  # else another process was faster
+                quarantine = self._directory.parent / "quarantine"
+                quarantine.mkdir(exist_ok=True, mode=0o700)
+                os.rename(self._directory, quarantine / f"ledger-{os.urandom(8).hex()}")
+        self.generation += 1
 
     def _after_fork(self) -> None:
         if (

@@ -103,6 +103,9 @@ class LocalStorage:
         self._scratch: Scratch | None = None
         self._chunks: ChunkFiles | None = None
         self._version = -1
+        self._generation = 0
+        self.epoch = 0
+        """Grows whenever there may be more to find than before, whoever in this process noticed."""
         self.bytes_written = 0
         """Bytes of chunks, objects and segments that this process has added."""
         self._lock = threading.RLock()
@@ -141,9 +144,14 @@ class LocalStorage:
         """Take in what others have appended since the last call; return whether there was anything."""
         with self._lock:
             version = self._ledger.version()
-            if version == self._version:
+            if self._ledger.generation != self._generation:
+                self._generation = self._ledger.generation
+                for index in self._indexes.values():
+                    index.restart()
+            elif version == self._version:
                 return False
             self._version = version
+            self.epoch += 1
             for index in self._indexes.values():
                 index.refresh()
             return True
@@ -172,7 +180,7 @@ class LocalStorage:
         if len(data) <= PACK_LIMIT:
             return Pickled(data)
         name = xxh3_128_digest(data)
-        if self._ledger.get(_OBJECT + name) is None:
+        if not self._has_object(name):
             self._ledger.put(_OBJECT + name, data)
             self.bytes_written += len(data)
         return ObjectRef(name)
@@ -192,6 +200,7 @@ class LocalStorage:
         numbers = self._ledger.append([entry for entry, _ in encoded])
         self.bytes_written += sum(len(entry.index) + len(entry.values) for entry, _ in encoded)
         with self._lock:
+            self.epoch += 1
             segments = [replace(segment, number=n) for (_, segment), n in zip(encoded, numbers, strict=True)]
             for block, segment in zip(blocks, segments, strict=True):
                 if (index := self._indexes.get(block.group)) is not None:
@@ -341,6 +350,12 @@ class LocalStorage:
             self._scratch.close()
             self._scratch = self._chunks = None
 
+    def _has_object(self, checksum: bytes) -> bool:
+        try:
+            return self._ledger.get(_OBJECT + checksum) is not None
+        except IntegrityError:
+            return False  # it is damaged, and is put again
+
     def _keep_chunk(self, array: Array, checksum: bytes | None) -> ChunkRef:
         buffer = raw_bytes(array)
         name = checksum or xxh3_128_digest(buffer)
@@ -360,7 +375,7 @@ class LocalStorage:
         body = self._ledger.values(group, segment.number)
         if body is None:
             raise IntegrityError(f"the values of segment {segment.number} are missing")
-        return segment.packed(output, payload_of(body, output))
+        return segment.packed(output, payload_of(body, output, segment.keys))
 
     def _column(self, group: bytes, segment: Segment, output: int) -> list[Any]:
         name = (group, segment.number, output)

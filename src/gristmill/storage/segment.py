@@ -2,8 +2,8 @@
 
 A segment is stored as two bodies. The *index* holds what a look-up reads: keys, output digests and, for
 outputs kept as chunks, their checksums: 32 bytes a call where values are packed. The *values* hold the packed
-values and the provenance that `explain` reads. A *tombstone* is an index that takes calls of earlier segments
-back, because their bytes were lost.
+values and the provenance that `explain` reads, behind a hash of the keys they belong to. A *tombstone* is an
+index that takes calls of earlier segments back, because their bytes were lost.
 """
 
 import json
@@ -11,6 +11,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError
 from gristmill.storage.columns import Codec, Packed, pack
@@ -95,7 +97,7 @@ def encode_segment(
     index = b"".join(
         (_HEAD.pack(FORMAT, _CALLS, count, len(header)), header, keys, *digests, *checksums),
     )
-    values = _encode_sections([p.payload for p in packed], provenance)
+    values = xxh3_128_digest(keys) + _encode_sections([p.payload for p in packed], provenance)
     segment = Segment(0, count, keys, tuple(digests), tuple(p.codec for p in packed), checksums)
     return Entry(group, index, values), segment
 
@@ -160,11 +162,11 @@ def _encode_sections(payloads: Sequence[bytes], provenance: Provenance) -> bytes
 
 def _section_bounds(body: bytes) -> list[tuple[int, int]]:
     try:
-        (count,) = struct.unpack_from("<I", body)
-        lengths = struct.unpack_from(f"<{count}Q", body, 4)
+        (count,) = struct.unpack_from("<I", body, KEY_SIZE)
+        lengths = struct.unpack_from(f"<{count}Q", body, KEY_SIZE + 4)
     except struct.error as error:
         raise IntegrityError(f"the values of a segment cannot be decoded: {error}") from error
-    bounds, at = [], 4 + 8 * count
+    bounds, at = [], KEY_SIZE + 4 + 8 * count
     for length in lengths:
         bounds.append((at, at + length))
         at += length
@@ -173,8 +175,16 @@ def _section_bounds(body: bytes) -> list[tuple[int, int]]:
     return bounds
 
 
-def payload_of(body: bytes, output: int) -> bytes:
-    """Return the packed payload of one output out of a segment's values."""
+def payload_of(body: bytes, output: int, keys: bytes) -> bytes:
+    """Return the packed payload of one output out of the values of the segment that has `keys`.
+
+    Raises
+    ------
+    IntegrityError
+        They are damaged, or the values of other calls.
+    """
+    if body[:KEY_SIZE] != xxh3_128_digest(keys):
+        raise IntegrityError("the values of a segment belong to other calls")
     start, end = _section_bounds(body)[output]
     return body[start:end]
 

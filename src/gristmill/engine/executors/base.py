@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gristmill.engine.report import BatchReport
-from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +31,7 @@ class Transport(Protocol):
         """How many more batches can start now."""
 
     def submit(
-        self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool
+        self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":
         """Start a batch; the future raises `SlotDiedError` if its process dies."""
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from gristmill.engine import watchdog
 from gristmill.engine.executors.base import SlotDiedError
 from gristmill.engine.process import BatchMessage, StaleCodeError, Surroundings, run_batch
 from gristmill.engine.report import BatchReport
-from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import GristmillError
 from gristmill.identity.code.origin import Origin, origin
@@ -91,12 +92,26 @@ class _WarmSlots:
         self._idle: list[_Slot] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._tidied = False
 
     def take(self) -> _Slot:
         with self._lock:
             if self._pid != os.getpid():  # a fork has our list, but not our processes
-                self._pid, self._idle = os.getpid(), []
-            return self._idle.pop() if self._idle else _Slot()
+                self._pid, self._idle, self._tidied = os.getpid(), [], False
+            if self._idle:
+                return self._idle.pop()
+        slot = _Slot()
+        if not self._tidied:  # before multiprocessing, in a child process of its own, joins what still runs
+            self._tidied = True
+            Finalize(None, self.end, exitpriority=100)
+        return slot
+
+    def end(self) -> None:
+        """End all idle processes."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for slot in idle:
+            slot.kill()
 
     def give(self, slot: _Slot) -> None:
         with self._lock:
@@ -159,12 +174,14 @@ class ParallelTransport:
         return len(self._idle) + self.width - len(self._slots)
 
     def submit(
-        self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool
+        self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":
         """Send a batch to an idle worker."""
         slot = self._idle.pop() if self._idle else self._new_slot()
         job = self._jobs.get(stage.stage.number) or self._publish(stage, by_value=False)
-        message = BatchMessage.of(self._stores.spec, str(job), positions, friend=claims.owner, fresh=fresh)
+        message = BatchMessage.of(
+            self._stores.spec, str(job), positions, friend=claims.owner, missing=missing
+        )
         answer: Future[BatchReport] = Future()
         answer.set_running_or_notify_cancel()
         self._send(_Delivery(slot, stage, message, answer))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.report import BatchReport
-from gristmill.engine.stagerun import StageRun
+from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.engine.worker import StageWorker
 from gristmill.errors import GristmillError
@@ -45,7 +45,7 @@ class SequentialTransport:
         self._workers: dict[int, StageWorker] = {}
 
     def submit(
-        self, stage: StageRun, positions: Array, claims: Claims, *, fresh: bool
+        self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":
         """Run a batch now; its future is done when this returns."""
         worker = self._workers.get(stage.stage.number)
@@ -55,7 +55,7 @@ class SequentialTransport:
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
         try:
-            future.set_result(worker.run(positions, fresh=fresh))
+            future.set_result(worker.run(positions, fresh=missing.fresh, entitled=missing.below))
         except Exception as error:  # noqa: BLE001 - the future carries it to the loop
             future.set_exception(error)
         return future
