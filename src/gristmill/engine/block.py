@@ -176,7 +176,7 @@ class Block:
 
     def _claimed_by_engine(self, runner: Runner, keys: Sequence[bytes]) -> Array:
         """Which calls the engine knew, and claimed for this batch."""
-        if runner.twin and not runner.inner:
+        if self._worker.impatient or (runner.twin and not runner.inner):
             return np.ones(len(keys), dtype=bool)
         claimed = self._worker.entitled
         if not claimed:

@@ -10,7 +10,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -290,7 +290,12 @@ class Loop:
             self._claims.drop(claimed)
             self._note_progress(active)
             return
-        future = transport.submit(active.run, ours, self._claims, missing_now)
+        future = transport.submit(
+            active.run,
+            ours,
+            self._claims,
+            replace(missing_now, below=missing.below),  # what was claimed
+        )
         active.flying += len(ours)
         self._flights[future] = _Flight(active, ours, claimed)
 

@@ -18,7 +18,7 @@ from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST
 from gristmill.engine.stores import Stores
 from gristmill.engine.writer import Writer
-from gristmill.storage.claims import NESTED, Claims
+from gristmill.storage.claims import NESTED, STALL_SECONDS, Claims
 from gristmill.storage.local import CallBlock
 
 Array = np.ndarray[Any, Any]
@@ -68,6 +68,8 @@ class StageWorker:
         self.recent_blocks: list[CallBlock] = []
         self.entitled: set[bytes] = set()
         """Keys below others that the engine has claimed for this batch."""
+        self.impatient = False
+        """Whether claims of the own engine have been waited for too long: then a call is rather made twice."""
         self.failed: set[bytes] = set()
         """Keys of calls that failed in this batch."""
         self.failed_at: set[tuple[int, int]] = set()
@@ -106,6 +108,7 @@ class StageWorker:
             NESTED.reset(nested)
             self.recent.clear()
             self.recent_blocks.clear()
+            self.impatient = False
             self.failed.clear()
             self.failed_at.clear()
         report.seconds = time.perf_counter() - started
@@ -143,7 +146,11 @@ class StageWorker:
     def _run_all(self, positions: Array, report: BatchReport, *, look_up: bool) -> None:
         waiting = self._run_blocks(positions, report, look_up=look_up)
         self.flush()
+        since, left = time.monotonic(), len(waiting)
         while len(waiting) and not self._stop.is_set():
+            if len(waiting) < left:
+                since, left = time.monotonic(), len(waiting)
+            self.impatient = time.monotonic() - since > STALL_SECONDS
             time.sleep(_POLL_SECONDS)  # another process is at these calls; we hold no claim while we wait
             self.stores.refresh()
             waiting = self._run_blocks(waiting, report, look_up=True, again=True)
