@@ -147,8 +147,9 @@ class MappedOutput:
         if len(self._space.axes) > 1:
             yield from (self[k] for k in range(len(self)))
             return
-        for start in range(0, len(self), _BLOCK):
-            yield from self._values(np.arange(start, min(start + _BLOCK, len(self))))
+        step = self.step
+        for start in range(0, len(self), step):
+            yield from self._values(np.arange(start, min(start + step, len(self))))
 
     def __getitem__(self, index: Any) -> Any:
         every = np.arange(self._space.size).reshape(self._space.shape)
@@ -221,6 +222,17 @@ class MappedOutput:
                 f"{self.name!r} has no value, because a call it needs failed; see result.errors"
             )
         return self._values(np.zeros(1, dtype=np.int64))[0]
+
+    @property
+    def step(self) -> int:
+        """How many elements are read at once when all are: one where they are too large to be packed."""
+        kinds = {
+            segment.codecs[self._located.output]["kind"]
+            for segment, _, _ in self._located.index.runs(
+                self._located.locators[self._located.locators != MISSING]
+            )
+        }
+        return 1 if kinds & {"chunk", "mixed"} else _BLOCK
 
     def at(self, space: Space, positions: Array) -> list[Any]:
         """Return the elements for `positions` of a space that has all axes of this output; None where missing."""
@@ -377,8 +389,9 @@ class MapResult(Mapping[str, Any]):
                 f"{list(widest.axes)} of {widest.name!r}; ask for them one by one"
             )
         space = Space(widest.axes, widest.extents)
-        for start in range(0, space.size, _BLOCK):
-            positions = np.arange(start, min(start + _BLOCK, space.size))
+        step = min(output.step for output in mapped.values())
+        for start in range(0, space.size, step):
+            positions = np.arange(start, min(start + step, space.size))
             columns = [output.at(space, positions) for output in mapped.values()]
             for row in zip(*columns, strict=True):
                 yield dict(zip(mapped, row, strict=True))

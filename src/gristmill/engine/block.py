@@ -90,6 +90,10 @@ class Block:
             alive = np.ones(len(self._positions), dtype=bool)
             for name in runner.inner:
                 alive &= self._columns[name].alive
+            for argument in runner.task.arguments:
+                if isinstance(argument, Element) and argument.source in self._job.dead:
+                    elements = self._job.space.elements(self._positions, argument.axes)
+                    alive &= ~self._job.dead[argument.source][elements]
             if self._again and self._worker.failed_at:
                 tried = self._worker.failed_at
                 alive &= [(number, position) not in tried for position in self._positions.tolist()]

@@ -84,5 +84,6 @@ class Space:
         named = [d for d, axis in enumerate(axes) if axis is not None]
         rows = np.moveaxis(every, named, range(len(named)))
         kept = tuple(axis for axis in axes if axis is not None)
-        rows = rows.reshape(math.prod(shape[d] for d in named), -1)
+        taken = math.prod(n for d, n in enumerate(shape) if d not in named)
+        rows = rows.reshape(math.prod(shape[d] for d in named), taken)
         return np.asarray(rows[self.elements(positions, kept)], dtype=np.int64)

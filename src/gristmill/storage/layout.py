@@ -76,11 +76,11 @@ class Layout:
         StoreError
             It cannot be made.
         """
+        if not trust and self.root.exists():
+            self._check_owner()
         if not self.marker.exists():
             self._create(readonly=readonly)
         self._check_format()
-        if not trust:
-            self._check_owner()
 
     def identity(self) -> tuple[int, int]:
         """Return what tells this store from another one at the same place; (0, 0) where there is none."""

@@ -184,10 +184,10 @@ class Ledger:
         """
         try:
             with self._writing() as cache:
-                return [self._append_one(cache, entry) for entry in entries]
+                return self._append_all(cache, entries)
         except DamagedError:
             with self._writing() as cache:
-                return [self._append_one(cache, entry) for entry in entries]
+                return self._append_all(cache, entries)
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
@@ -259,8 +259,16 @@ class Ledger:
         with self._lock:
             self._open.close()
 
-    def _append_one(self, cache: diskcache.Cache, entry: Entry) -> int:
-        number = self._last_number(entry.group) + 1
+    def _append_all(self, cache: diskcache.Cache, entries: Sequence[Entry]) -> list[int]:
+        last: dict[bytes, int] = {}  # of this transaction, which the reading connection does not see
+        numbers = []
+        for entry in entries:
+            before = last[entry.group] if entry.group in last else self._last_number(entry.group)
+            last[entry.group] = before + 1
+            numbers.append(self._append_one(cache, entry, before + 1))
+        return numbers
+
+    def _append_one(self, cache: diskcache.Cache, entry: Entry, number: int) -> int:
         name = entry.group + _NUMBER.pack(number)
         rows = ((_VALUES + name, entry.values), (_INDEX + name, entry.index))
         for key, body in (*rows, (_COUNTER + entry.group, _NUMBER.pack(number))):

@@ -39,6 +39,7 @@ def array_metadata(
     shape: Sequence[int],
     dtype: np.dtype[Any],
     *,
+    name: str = "",
     whole: bool = False,
 ) -> dict[str, Any]:
     """Return the `zarr.json` of an array with one chunk per element.
@@ -51,6 +52,8 @@ def array_metadata(
         Shape of the elements; their dimensions have no names.
     dtype
         One that zarr v3 knows.
+    name
+        What the elements' dimensions are named after: in a group, equal names mean equal lengths.
     whole
         One chunk for everything instead.
     """
@@ -68,7 +71,7 @@ def array_metadata(
         "fill_value": _fill_value(dtype),
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
         "attributes": {},
-        "dimension_names": [*axes, *(f"dim_{k}" for k in range(len(shape)))],
+        "dimension_names": [*axes, *(f"{name}_dim_{k}".lstrip("_") for k in range(len(shape)))],
     }
 
 
@@ -211,7 +214,8 @@ class _OutputView:
         self.linked[:] = False
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"gristmill": "view"}}
         _write_metadata(self.directory.parent, group)
-        metadata = array_metadata(self._axes, self._extents, self._first.shape, np.dtype(self._first.dtype))
+        dtype, name = np.dtype(self._first.dtype), self.directory.name
+        metadata = array_metadata(self._axes, self._extents, self._first.shape, dtype, name=name)
         _write_metadata(self.directory, metadata)
 
     def _names(self, positions: Array) -> Iterable[str]:
