@@ -317,7 +317,7 @@ def test_files_deleted_under_an_open_result_are_computed_again(scene: Scene) -> 
 # -- the database file
 
 
-@pytest.mark.parametrize("place", [0.0, 0.02, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("place", [0.0, 0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
 def test_a_damaged_database_is_never_wrong(place: float, scene: Scene) -> None:
     path = scene.location / "ledger" / "cache.db"
     with scene.database() as connection:
