@@ -317,17 +317,30 @@ def test_files_deleted_under_an_open_result_are_computed_again(scene: Scene) -> 
 # -- the database file
 
 
-@pytest.mark.parametrize("place", [0.0, 0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
-def test_a_damaged_database_is_never_wrong(place: float, scene: Scene) -> None:
+def damage_database(scene: Scene, place: float) -> None:
+    """Overwrite 200 bytes of the database file, at a place between 0 (its start) and 1 (its end)."""
     path = scene.location / "ledger" / "cache.db"
     with scene.database() as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     data = bytearray(path.read_bytes())
     at = int(place * len(data))
-    chance = random.Random(0)
-    data[at : at + 200] = chance.randbytes(len(data[at : at + 200]))
+    data[at : at + 200] = random.Random(place).randbytes(len(data[at : at + 200]))
     path.write_bytes(data)
-    check(scene.map())
+
+
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("place", [0.0, 0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99])
+def test_a_damaged_database_is_never_wrong(place: float, executor: str, scene: Scene) -> None:
+    damage_database(scene, place)
+    heal(scene, executor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("place", [k / 400 for k in range(400)])
+def test_a_database_damaged_anywhere_is_never_wrong(place: float, executor: str, scene: Scene) -> None:
+    damage_database(scene, place)
+    heal(scene, executor)
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000])
