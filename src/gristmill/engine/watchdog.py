@@ -29,6 +29,7 @@ def start(parent: int) -> None:
     """
     _PARENT.append(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # it was held back while this process started
     threading.Thread(target=_watch, args=(parent,), name="gristmill-watchdog", daemon=True).start()
 
 

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import pickle
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,16 @@ def _quiet_tracker() -> Iterator[None]:
             del os.environ["PYTHONWARNINGS"]
         else:
             os.environ["PYTHONWARNINGS"] = before
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back: a process that is started here inherits that until its watchdog ignores Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Slot:
@@ -213,7 +224,8 @@ class ParallelTransport:
         self.bytes_piped += len(message)
         for _ in range(_SLOTS_TRIED):
             try:
-                future = delivery.slot.executor.submit(run_batch, message)
+                with _uninterrupted():
+                    future = delivery.slot.executor.submit(run_batch, message)
             except Exception:  # noqa: BLE001 - its process died while it was idle: no call is to blame
                 delivery = replace(delivery, slot=self._replaced(delivery.slot))
             else:
