@@ -31,7 +31,7 @@ except ImportError:  # Windows
 
 Array = np.ndarray[Any, Any]
 
-BUCKETS = 1 << 17
+BUCKETS = 1 << 15
 CELLS = 8
 """Cells of a bucket: one cache line."""
 
