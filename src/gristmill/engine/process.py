@@ -81,16 +81,39 @@ class Surroundings:
 
     @classmethod
     def here(cls) -> "Surroundings":
-        """Return those of this process."""
-        return cls(tuple(sys.path), os.getcwd())  # noqa: PTH109 - a string goes through the pipe
+        """Return those of this process.
+
+        Raises
+        ------
+        FileNotFoundError
+            Its working directory has been removed; no process can be started in it.
+        """
+        directory = _working_directory()
+        if directory is None:
+            raise FileNotFoundError(
+                "the working directory of this process has been removed, so that worker processes cannot start in it; "
+                "change to another one with os.chdir"
+            )
+        return cls(tuple(sys.path), directory)
 
     def adopt(self) -> None:
         """Make them those of this process."""
         if tuple(sys.path) != self.path:
             sys.path[:] = self.path
             importlib.invalidate_caches()
-        if os.getcwd() != self.directory:  # noqa: PTH109 - as above
-            os.chdir(self.directory)
+        if self.directory != _working_directory():
+            # One that is removed meanwhile leaves the worker where it is: only a function that opens a file by a
+            # relative name minds, and its error says so.
+            with contextlib.suppress(OSError):
+                os.chdir(self.directory)
+
+
+def _working_directory() -> str | None:
+    """Return the current directory, or `None` where it has been removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109 - a string goes through the pipe
+    except FileNotFoundError:
+        return None
 
 
 class StaleCodeError(Exception):

@@ -1,0 +1,67 @@
+"""The working directory moves or vanishes under a program that keeps its workers."""
+
+from pathlib import Path
+
+import pytest
+
+from gristmill import Pipeline, node
+
+
+def where(x: int) -> str:
+    return str(Path.cwd())
+
+
+def sign(name: str) -> str:
+    return Path(name).read_text()
+
+
+def shout(x: str) -> str:
+    return x.upper()
+
+
+WHERE = Pipeline([node(where, mapspec="x[i] -> where[i]", cache=False)])
+SHOUT = Pipeline([node(shout, mapspec="x[i] -> shout[i]")])
+SIGN = Pipeline([node(sign, mapspec="name[i] -> sign[i]", cache=False)])
+
+
+def places(n: int = 4) -> set[str]:
+    return set(WHERE.map({"x": range(n)}, map_executor="parallel")["where"].tolist())
+
+
+def test_warm_workers_follow_the_program_to_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sign").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        assert places() == {str(tmp_path / name)}
+        assert SIGN.map({"name": ["sign"]}, map_executor="parallel")["sign"].tolist() == [name]
+
+
+def test_warm_workers_outlive_the_directory_they_were_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    assert places() == {str(gone)}
+    gone.rmdir()
+    monkeypatch.chdir(tmp_path)
+    assert places() == {str(tmp_path)}
+
+
+def test_a_program_whose_own_directory_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"working directory of this process has been removed.*os\.chdir"
+    ):
+        places()
+    assert SHOUT.map({"x": ["a"]}, map_executor="sequential")["shout"].tolist() == ["A"]
+    monkeypatch.chdir(tmp_path)
+    assert places() == {str(tmp_path)}
