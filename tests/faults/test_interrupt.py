@@ -70,10 +70,11 @@ def test_an_interrupted_map_raises_and_keeps_what_was_finished(
     ended = {words.split()[1] for words in log.take() if words.startswith("end")} - {"-1"}
     _, total, computed = run(script, *arguments, store=default_store).split()
     assert int(total) == sum(x * x for x in range(ITEMS))
-    assert int(computed) == ITEMS - len(ended)
     again = {words.split()[1] for words in log.take()}
     assert ended
-    assert not ended & again
+    # Without worker processes Ctrl-C interrupts the function itself, perhaps between its last two lines.
+    assert len(ended & again) <= (executor == "sequential")
+    assert int(computed) == ITEMS - len(ended - again)
 
 
 def test_slow_calls_in_worker_processes_do_not_hold_the_program_up(
