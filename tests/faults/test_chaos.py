@@ -15,6 +15,7 @@ import pytest
 from gristmill import MapResult, Pipeline, Store, node
 
 COUNT = 60
+DAMAGES = 40
 
 
 def number(x: int) -> int:
@@ -75,12 +76,18 @@ class Vandal:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._chance.uniform(0.005, 0.05)):
+        for _ in range(
+            DAMAGES
+        ):  # a disk that destroys faster than things can be computed again is no use to anybody
+            if self._stop.wait(self._chance.uniform(0.005, 0.05)):
+                return
             with contextlib.suppress(OSError, sqlite3.Error):
                 getattr(self, f"_{self._chance.choice(self._kinds)}")()
 
     def _file(self, pattern: str) -> Path:
-        files = sorted(path for path in self._location.glob(pattern) if path.is_file())
+        files = sorted(
+            path for path in self._location.glob(pattern) if path.is_file() and path.name[0] != "."
+        )
         if not files:
             raise FileNotFoundError
         return self._chance.choice(files)

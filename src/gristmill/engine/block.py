@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gristmill.engine import slices
-from gristmill.engine.calls import Outcome, OutputColumn, describe_failure
+from gristmill.engine.calls import Live, Outcome, OutputColumn, describe_failure
 from gristmill.engine.deliver import as_form, assemble, deliver
 from gristmill.engine.report import BatchReport, Lost
 from gristmill.engine.runner import Runner
@@ -38,7 +38,7 @@ class _Column:
         self.forms: list[Any] = [None] * count
         self.locators = np.full(count, MISSING, dtype=np.int64)
         self.alive = np.zeros(count, dtype=bool)
-        self.live: dict[int, Array] = {}
+        self.live: dict[int, Live] = {}
 
     def fill(self, rows: Array, made: OutputColumn, alive: Array) -> None:
         """Take in what calls at `rows` made, of which those at `alive` did not fail."""
@@ -108,7 +108,7 @@ class Block:
         found = np.full(len(rows), MISSING, dtype=np.int64)
         epoch = self._worker.stores.epoch
         if self._look_up or runner.is_below:
-            found = runner.index.find(keys)
+            found = self._find(runner, keys)
         missing = np.flatnonzero(found == MISSING)
         if len(missing) < len(rows):
             hits = np.flatnonzero(found != MISSING)
@@ -120,6 +120,12 @@ class Block:
         if len(missing):
             calls = _Calls(rows, columns, keys, claimed)
             self._compute(number, runner, calls, missing)
+
+    def _find(self, runner: Runner, keys: bytes) -> Array:
+        found = runner.index.find(keys)
+        if distrusted := self._worker.distrusted:
+            found[[key in distrusted for key in np.frombuffer(keys, dtype=DIGEST).tolist()]] = MISSING
+        return found
 
     def _digests(self, runner: Runner, rows: Array) -> dict[str, bytes]:
         """The digests of each argument: one for all calls, or one for each row."""
@@ -165,7 +171,7 @@ class Block:
             mine = [k for k, ok in zip(wanted, granted.tolist(), strict=True) if ok or k in worker.failed]
         worker.stores.refresh()
         if mine and worker.stores.epoch != epoch:  # something may have been committed since the look-up
-            there = (runner.index.find(b"".join(mine)) != MISSING).tolist()
+            there = (self._find(runner, b"".join(mine)) != MISSING).tolist()
             worker.claims.drop(b"".join([key for key, found in zip(mine, there, strict=True) if found]))
             mine = [key for key, found in zip(mine, there, strict=True) if not found]
         if len(mine) == len(places):
@@ -209,8 +215,10 @@ class Block:
             chosen = chosen[kept]
         if len(chosen):
             outcome = runner.caller.run(arguments, len(chosen))
-            self._report.computed[number] += len(chosen) - len(outcome.failures)
+            self._report.computed[number] += len(chosen) - len(outcome.failures) - len(outcome.unmade)
             self._record(number, runner, calls, chosen, outcome)
+            if outcome.interrupt is not None:
+                raise outcome.interrupt
 
     def _release(self, calls: "_Calls", places: Array) -> None:
         self._worker.claims.drop(_pick(calls.keys, places[calls.claimed[places]], len(calls.rows)))
@@ -221,9 +229,11 @@ class Block:
         if outcome.failures:
             self._fail(number, rows, outcome)
             failed = chosen[list(outcome.failures)]
-            self._release(calls, failed)
             self._worker.failed.update(np.frombuffer(calls.keys, dtype=DIGEST)[failed].tolist())
-            done = np.array([k for k in range(len(chosen)) if k not in outcome.failures], dtype=np.int64)
+        if outcome.failures or outcome.unmade:
+            lost = {*outcome.failures, *outcome.unmade}
+            self._release(calls, chosen[sorted(lost)])
+            done = np.array([k for k in range(len(chosen)) if k not in lost], dtype=np.int64)
         if any(made.live for made in outcome.outputs):
             self._worker.depth_first = True
         for name, made in zip(runner.node.output_names, outcome.outputs, strict=True):
@@ -244,6 +254,8 @@ class Block:
             for a in runner.task.arguments
             if not isinstance(a, Constant) and len(calls.columns[a.parameter]) == count * SIZE
         }
+        if self._worker.distrusted:
+            self._worker.distrusted.difference_update(np.frombuffer(keys, dtype=DIGEST).tolist())
         block = CallBlock(runner.task.prefix, keys, digests, forms, runner.provenance(mapped))
         if runner.keeps_recent:
             self._worker.remember(block)
@@ -331,7 +343,34 @@ class Block:
         forms = column.forms if whole else [column.forms[row] for row in rows.tolist()]
         if column.live:
             forms = [column.live.get(row, form) for row, form in zip(rows.tolist(), forms, strict=True)]
-        return deliver(forms, storage.value, writable=writable)
+        try:
+            return deliver(forms, storage.value, writable=writable)
+        except IntegrityError:
+            return [
+                self._inner_alone(source, form, rows[k : k + 1], readable[k : k + 1], writable=writable)
+                for k, form in enumerate(forms)
+            ]
+
+    def _inner_alone(self, source: str, form: Any, row: Array, readable: Array, *, writable: bool) -> Any:
+        """One value made in this batch; where its bytes are gone already, its call is taken back."""
+        storage = self._worker.makers[source].storage
+        try:
+            return deliver([form], storage.value, writable=writable)[0]
+        except IntegrityError:
+            self._take_back(source, row)
+            readable[0] = False
+            self._waiting[row] = True
+            return None
+
+    def _take_back(self, source: str, row: Array) -> None:
+        runner = self._worker.makers[source]
+        self._worker.writer(runner).flush()
+        key = call_keys(runner.task.prefix, list(self._digests(runner, row).values()), 1)
+        self._worker.recent.pop(key, None)
+        locators = runner.index.find(key)
+        found = locators[locators != MISSING]
+        if len(found):
+            runner.storage.quarantine(runner.index, found, runner.node.output_names.index(source))
 
     def _reload(self, source: str, row: int) -> bool:
         """Fetch a result that was found in the ledger; where its bytes are lost, take it back."""

@@ -15,17 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gristmill.engine.interrupts import Interrupts, calls_users_code, guarded
 from gristmill.engine.report import Failure
 from gristmill.errors import GristmillError
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest, digest_array, digest_block
-from gristmill.storage.elements import PACK_LIMIT, SCALARS, ChunkRef, Pickled
+from gristmill.storage.elements import (
+    PACK_LIMIT,
+    SCALARS,
+    ChunkRef,
+    ObjectRef,
+    Pickled,
+    pickle_value,
+    to_packed,
+)
 from gristmill.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     import asyncio
 
 Array = np.ndarray[Any, Any]
+Live = Array | Pickled
 _SIZED = frozenset({str, bytes})
 
 
@@ -35,8 +45,8 @@ class OutputColumn:
 
     forms: list[Any] = field(default_factory=list)
     digests: bytes = b""
-    live: dict[int, Array] = field(default_factory=dict)
-    """Arrays that were written as chunks, by place, for who runs on them next."""
+    live: dict[int, Live] = field(default_factory=dict)
+    """What was written as chunks and objects, by place, for who runs on it next: nothing is read back."""
 
 
 @dataclass(slots=True)
@@ -48,6 +58,10 @@ class Outcome:
     """By place in the column."""
     size: int
     """Estimated bytes that will be packed into segments."""
+    unmade: range = range(0)
+    """Places of calls that were not made, because of `interrupt`."""
+    interrupt: KeyboardInterrupt | None = None
+    """What the user stopped the calls with."""
 
 
 class _Kept:
@@ -55,7 +69,7 @@ class _Kept:
 
     __slots__ = ("digest", "form", "live")
 
-    def __init__(self, form: Any, identity: bytes, live: Array | None) -> None:
+    def __init__(self, form: Any, identity: bytes, live: Live | None) -> None:
         self.form = form
         self.digest = identity
         self.live = live
@@ -98,8 +112,10 @@ class Caller:
         self._runner: asyncio.Runner | None = None
         self._thread: ThreadPoolExecutor | None = None
 
+    @calls_users_code
     def run(self, columns: Sequence[Sequence[Any]], count: int) -> Outcome:
-        """Call the node `count` times, with one item of each column."""
+        """Call the node `count` times, with one item of each column, or until the user stops it."""
+        Interrupts.check()
         failures: dict[int, BaseException] = {}
         results: list[Any] = []
         self._alone = count == 1
@@ -111,15 +127,17 @@ class Caller:
             try:
                 for positional, named in arguments:
                     result = call(*positional, **named)
-                    if not single or type(result) not in scalars:
-                        result = keep(result)
-                    append(result)
-            except BaseException as error:
+                    if single and type(result) in scalars:
+                        append(result)
+                    else:
+                        append(keep(result))
+                        Interrupts.check()
+            except BaseException as error:  # noqa: BLE001 - SystemExit and the like fail one item
                 if isinstance(error, KeyboardInterrupt) and self._interruptible:
-                    raise
+                    return self._outcome(results, failures, count, error)
                 failures[len(results)] = error
                 append(None)
-        return self._outcome(results, failures)
+        return self._outcome(results, failures, count)
 
     def close(self) -> None:
         """Close the event loop of an async node."""
@@ -149,6 +167,7 @@ class Caller:
             return function
         names = [self._parameters[k] for k in self._positional]
 
+        @calls_users_code
         def call(*positional: Any, **named: Any) -> Any:
             result = function(*positional, **named)
             if inspect.isawaitable(result):
@@ -170,6 +189,7 @@ class Caller:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="gristmill-async")
         return self._thread.submit(self._runner.run, awaitable).result()
 
+    @guarded
     def _keep(self, result: Any) -> Any:
         if self._single:
             return self._keep_one(result)
@@ -179,9 +199,14 @@ class Caller:
         if type(value) is np.ndarray:
             identity, checksum = digest_array(value)
             form = self._storage.keep(value, checksum)
-            return _Kept(form, identity, self._live(value) if isinstance(form, ChunkRef) else None)
+            return _Kept(form, identity, self._live(value) if _is_reference(form) else None)
         identity = digest(value, name=f"what {self._node.name} returned")
-        return _Kept(self._storage.keep(value), identity, None)
+        packed = to_packed(value)
+        if packed is not None or value is None:
+            return _Kept(packed, identity, None)
+        pickled = Pickled(pickle_value(value))
+        form = self._storage.keep(pickled)
+        return _Kept(form, identity, pickled if self._feeds and _is_reference(form) else None)
 
     def _live(self, array: Array) -> Array | None:
         """What the next node is handed: a copy if the function may write to the array before that."""
@@ -189,12 +214,21 @@ class Caller:
             return None
         return np.ascontiguousarray(array) if self._alone else array.copy(order="C")
 
-    def _outcome(self, results: list[Any], failures: dict[int, BaseException]) -> Outcome:
-        count = len(self._node.output_names)
-        parts = [results] if self._single else [[r and r[k] for r in results] for k in range(count)]
+    @guarded
+    def _outcome(
+        self,
+        results: list[Any],
+        failures: dict[int, BaseException],
+        count: int,
+        interrupt: KeyboardInterrupt | None = None,
+    ) -> Outcome:
+        unmade = range(len(results), count)
+        results += [None] * len(unmade)
+        width = len(self._node.output_names)
+        parts = [results] if self._single else [[r and r[k] for r in results] for k in range(width)]
         outputs = [self._column(part) for part in parts]
         size = sum(_size(column.forms) for column in outputs)
-        return Outcome(outputs, failures, size)
+        return Outcome(outputs, failures, size, unmade, interrupt)
 
     def _column(self, results: list[Any]) -> OutputColumn:
         kinds = set(map(type, results))
@@ -203,6 +237,10 @@ class Caller:
         kept = [r if type(r) is _Kept else self._keep_one(r) for r in results]
         live = {k: item.live for k, item in enumerate(kept) if item.live is not None}
         return OutputColumn([item.form for item in kept], b"".join([item.digest for item in kept]), live)
+
+
+def _is_reference(form: object) -> bool:
+    return isinstance(form, ChunkRef | ObjectRef)
 
 
 def _any_large(values: list[Any]) -> bool:

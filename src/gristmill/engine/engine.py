@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gristmill.engine import watchdog
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.sequential import SequentialTransport
+from gristmill.engine.interrupts import Interrupts, guarded
 from gristmill.engine.loop import Landed, Loop, RunOutcome
 from gristmill.engine.specs import ExecutorSpec, Specs, cpu_count, parse_specs
 from gristmill.engine.stagerun import StageRun
@@ -75,7 +76,7 @@ class Engine:
             See `Loop`.
         """
         run_id = os.urandom(6).hex()
-        with self._transports(plan, stores, level) as pool:
+        with Interrupts(), self._transports(plan, stores, level) as pool:
             loop = Loop(
                 plan,
                 stores,
@@ -128,6 +129,7 @@ class _Pool:
             self._made[spec] = self._make(spec)
         return self._made[spec]
 
+    @guarded
     def close(self, *, kill: bool) -> None:
         for transport in self._made.values():
             self.bytes_piped += transport.bytes_piped

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
 from gristmill.engine.executors.base import SlotDiedError, Transport
+from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import InputSource, OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
@@ -36,7 +37,7 @@ _POLL_SECONDS = 0.01
 _GRACE_SECONDS = 1.5
 """How long batches may go on after Ctrl-C before their processes are ended."""
 
-_REPEATS = 3
+_REPEATS = 10
 """How often an element whose bytes are lost is computed again before the run ends with an error."""
 
 _SOLO_DEATHS = 2
@@ -144,10 +145,12 @@ class Loop:
         self._active: dict[int, _Active] = {}
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, InputSource] = {key: InputSource(one) for key, one in plan.inputs.items()}
+        self._bell = Bell()
         self._polled = 0.0
         self._repeats: Counter[tuple[str, int]] = Counter()
         self.outcome = RunOutcome()
 
+    @guarded
     def run(self) -> RunOutcome:
         """Run to the end, or to the first failure; what was finished is kept in any case."""
         started = time.perf_counter()
@@ -170,14 +173,15 @@ class Loop:
 
     def _advance(self) -> bool:
         """Do what can be done now; return whether anything is left."""
+        Interrupts.check()
         if self.outcome.failed is None:
             self._start_stages()
             self._dispatch()
         if self._flights:
             waiting = any(active.waiting for active in self._active.values())
-            done, _ = wait(
-                self._flights, timeout=_POLL_SECONDS if waiting else None, return_when=FIRST_COMPLETED
-            )
+            done = [future for future in self._flights if future.done()]
+            if not done:
+                self._bell.wait(_POLL_SECONDS if waiting else None)
             for future in done:
                 self._land(future)
         elif self.outcome.failed is not None:
@@ -290,14 +294,16 @@ class Loop:
             self._claims.drop(claimed)
             self._note_progress(active)
             return
+        distrusted = missing_now.keys if self._is_repeated(active, ours) else b""
         future = transport.submit(
             active.run,
             ours,
             self._claims,
-            replace(missing_now, below=missing.below),  # what was claimed
+            replace(missing_now, below=missing.below, distrusted=distrusted),
         )
         active.flying += len(ours)
         self._flights[future] = _Flight(active, ours, claimed)
+        future.add_done_callback(self._bell.ring)
 
     def _revive(self, active: _Active) -> None:
         """Look again at what had to wait, once nothing of the stage itself is under way."""
@@ -357,12 +363,15 @@ class Loop:
                     reader.run.mark_dead(self._dead(reader.run.stage))
         self._recompute([(lost.source, lost.position) for lost in report.lost])
         if len(again):
-            self._repeat(active, again)
+            self._repeat(active, again, excused=bool(report.lost))
 
-    def _repeat(self, active: _Active, positions: Array) -> None:
-        """Queue what a batch did not complete: its results were taken back, or its bytes are lost again."""
+    def _repeat(self, active: _Active, positions: Array, *, excused: bool) -> None:
+        """Queue what a batch did not complete: its results were taken back, or its bytes are lost again.
+
+        It is `excused` by something that it could not read; how often that may happen is counted there.
+        """
         title = active.run.stage.title
-        for position in positions.tolist():
+        for position in () if excused else positions.tolist():
             self._repeats[title, position] += 1
             if self._repeats[title, position] > 2 * _REPEATS:
                 raise IntegrityError(
@@ -370,6 +379,12 @@ class Loop:
                     "times, and is still not in the store; does this disk keep what is written to it?"
                 )
         active.pending.append(positions)
+
+    def _is_repeated(self, active: _Active, positions: Array) -> bool:
+        if not self._repeats:
+            return False
+        names = (active.run.stage.title, *active.run.stage.outputs)
+        return any((name, position) in self._repeats for name in names for position in positions.tolist())
 
     def _recompute(self, lost: Sequence[tuple[str, int]]) -> None:
         """Compute elements of earlier stages again, because their bytes are lost."""
@@ -429,7 +444,9 @@ class Loop:
 
     def _land_rest(self) -> None:
         """After an interruption: give running batches a moment, so that their work is kept."""
-        wait(self._flights, timeout=_GRACE_SECONDS)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while (left := deadline - time.monotonic()) > 0 and not all(map(Future.done, self._flights)):
+            self._bell.wait(left)
         for flight in self._flights.values():
             self._claims.drop(flight.claimed)
         self._flights.clear()

@@ -47,6 +47,8 @@ class BatchMessage:
     entitled: bytes
     """Keys of calls below others that the engine has claimed for this batch."""
     fresh: bool
+    distrusted: bytes
+    """Keys that must not be looked up."""
 
     @classmethod
     def of(
@@ -54,9 +56,8 @@ class BatchMessage:
     ) -> "BatchMessage":
         """Return the message for `positions`."""
         first, last = int(positions[0]), int(positions[-1])
-        if last - first == len(positions) - 1:
-            return cls(stores, job, first, last + 1, b"", friend, missing.below, missing.fresh)
-        return cls(stores, job, 0, 0, _narrow(positions), friend, missing.below, missing.fresh)
+        where = (first, last + 1, b"") if last - first == len(positions) - 1 else (0, 0, _narrow(positions))
+        return cls(stores, job, *where, friend, missing.below, missing.fresh, missing.distrusted)
 
     def indices(self) -> Array:
         """Return the positions."""
@@ -206,7 +207,9 @@ def run_batch(message: bytes) -> bytes:
     batch: BatchMessage = pickle.loads(message)  # noqa: S301 - from the parent process
     try:
         worker = _process().worker(batch)
-        answer: Any = worker.run(batch.indices(), fresh=batch.fresh, entitled=batch.entitled)
+        answer: Any = worker.run(
+            batch.indices(), fresh=batch.fresh, entitled=batch.entitled, distrusted=batch.distrusted
+        )
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error
     try:

@@ -19,7 +19,7 @@ from gristmill.identity.types import SIZE
 from gristmill.plan.inputs import MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
 from gristmill.storage.elements import SCALARS, Pickled, pickle_value
-from gristmill.storage.index import KeyIndex
+from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
 
 Array = np.ndarray[Any, Any]
@@ -84,20 +84,48 @@ class InputSource:
 
 
 class OutputSource:
-    """The output of another stage, in the store."""
+    """The output of another stage, in the store.
 
-    def __init__(self, storage: LocalStorage, index: KeyIndex, locators: Array, output: int) -> None:
+    Parameters
+    ----------
+    storage, index
+        Where it is.
+    locators
+        Of the elements; missing where there is none, or where this process cannot find it.
+    output
+        Which output of its node.
+    digests
+        Of the elements, where another process has looked them up.
+    """
+
+    def __init__(
+        self,
+        storage: LocalStorage,
+        index: KeyIndex,
+        locators: Array,
+        output: int,
+        digests: Array | None = None,
+    ) -> None:
         self._storage = storage
         self._index = index
         self._locators = locators
         self._output = output
+        self._digests = digests
 
     def digests(self, positions: Array) -> Array:
         """Return the elements' digests as 16-byte items."""
+        if self._digests is not None:
+            return take(self._digests, positions)
         return self._index.digests(take(self._locators, positions), self._output)
 
     def forms(self, positions: Array) -> Sequence[Any]:
-        """Return the elements' stored forms."""
+        """Return the elements' stored forms.
+
+        Raises
+        ------
+        IntegrityError
+            One of them is not in the store any more.
+        """
         return self._storage.forms(self._index, take(self._locators, positions), self._output)
 
     def load(self, form: object) -> Any:
@@ -106,9 +134,13 @@ class OutputSource:
 
     def publish(self, path: Path) -> "PublishedOutput":
         """Write where the elements are, for other processes."""
-        file = f"{path}.npy"
-        np.save(file, self._index.portable(self._locators))
-        return PublishedOutput(self._storage.spec, self._index.group, self._output, file)
+        rows, digests = f"{path}.rows", f"{path}.digests"
+        self._index.portable(self._locators).tofile(rows)
+        known = np.zeros(len(self._locators), dtype=DIGEST)
+        there = self._locators != MISSING
+        known[there] = self._index.digests(self._locators[there], self._output)
+        known.tofile(digests)
+        return PublishedOutput(self._storage.spec, self._index.group, self._output, rows, digests)
 
 
 def as_slice(positions: Array) -> slice | None:
@@ -149,15 +181,17 @@ class PublishedOutput:
     store: StoreSpec
     group: bytes
     output: int
-    path: str
+    rows: str
+    digests: str
 
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
         storage = stores.kept if stores.kept.spec == self.store or stores.private is None else stores.private
-        rows = np.load(self.path, mmap_mode="r")
+        rows = _map(self.rows, np.dtype(np.int64)).reshape(-1, 2)
         index = storage.index(self.group)
         storage.refresh()
-        return OutputSource(storage, index, index.locators(rows), self.output)
+        digests = _map(self.digests, DIGEST)
+        return OutputSource(storage, index, index.locators(rows), self.output, digests)
 
 
 class _MappedFile:

@@ -11,6 +11,7 @@ import numpy as np
 
 from gristmill.engine import slices
 from gristmill.engine.deliver import assemble, deliver
+from gristmill.engine.interrupts import Interrupts
 from gristmill.engine.job import Job, Task
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
@@ -41,6 +42,8 @@ class Missing:
     """Those of the keys that belong to steps which read another step of the stage."""
     fresh: bool
     """Whether no call at these positions was found."""
+    distrusted: bytes = b""
+    """Those of the keys that a worker must not look up: it found what the engine does not."""
 
 
 class StageRun:
@@ -91,7 +94,10 @@ class StageRun:
     def examine(self, positions: Array) -> Missing:
         """Look up all steps at `positions`."""
         blocks = range(0, len(positions), _BLOCK)
-        parts = [self._examine_block(positions[start : start + _BLOCK]) for start in blocks]
+        parts = []
+        for start in blocks:
+            Interrupts.check()
+            parts.append(self._examine_block(positions[start : start + _BLOCK]))
         if len(parts) == 1:
             return parts[0]
         empty = np.empty(0, dtype=np.int64)

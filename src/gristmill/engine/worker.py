@@ -4,6 +4,7 @@ A batch is evaluated in blocks: of one index for slow or large items (depth firs
 ones.
 """
 
+import contextlib
 import itertools
 import threading
 import time
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.block import Block
+from gristmill.engine.interrupts import Interrupts
 from gristmill.engine.job import Job
 from gristmill.engine.report import BatchReport
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST
 from gristmill.engine.stores import Stores
 from gristmill.engine.writer import Writer
+from gristmill.errors import StoreError
 from gristmill.storage.claims import NESTED, STALL_SECONDS, Claims
 from gristmill.storage.local import CallBlock
 
@@ -68,6 +71,8 @@ class StageWorker:
         self.recent_blocks: list[CallBlock] = []
         self.entitled: set[bytes] = set()
         """Keys below others that the engine has claimed for this batch."""
+        self.distrusted: set[bytes] = set()
+        """Keys that are computed whatever the index says."""
         self.impatient = False
         """Whether claims of the own engine have been waited for too long: then a call is rather made twice."""
         self.failed: set[bytes] = set()
@@ -75,7 +80,9 @@ class StageWorker:
         self.failed_at: set[tuple[int, int]] = set()
         """Their steps and positions: they are not tried again while others wait."""
 
-    def run(self, positions: Array, *, fresh: bool, entitled: bytes = b"") -> BatchReport:
+    def run(
+        self, positions: Array, *, fresh: bool, entitled: bytes = b"", distrusted: bytes = b""
+    ) -> BatchReport:
         """Run one batch.
 
         Parameters
@@ -86,6 +93,9 @@ class StageWorker:
             Whether none of the calls that the engine could look up was found.
         entitled
             Keys of calls below others that the engine has claimed for this batch.
+        distrusted
+            Keys that are not looked up: the engine misses them though they were found here, since rows or
+            tombstones have vanished from the ledger.
 
         Raises
         ------
@@ -98,10 +108,13 @@ class StageWorker:
         if not fresh or len(self.runners) > 1:
             self.stores.refresh()
         self.entitled = set(np.frombuffer(entitled, dtype=DIGEST).tolist())
+        self.distrusted = set(np.frombuffer(distrusted, dtype=DIGEST).tolist())
         nested = NESTED.set(True)
         try:
             self._run_all(positions, report, look_up=not fresh)
         except BaseException:
+            with contextlib.suppress(StoreError):
+                self.flush()
             self.claims.close()
             raise
         finally:
@@ -152,6 +165,7 @@ class StageWorker:
                 since, left = time.monotonic(), len(waiting)
             self.impatient = time.monotonic() - since > STALL_SECONDS
             time.sleep(_POLL_SECONDS)  # another process is at these calls; we hold no claim while we wait
+            Interrupts.check()
             self.stores.refresh()
             waiting = self._run_blocks(waiting, report, look_up=True, again=True)
             self.flush()

@@ -145,9 +145,17 @@ class KeyIndex:
         return np.where(known, (ordinals[order][at] << _SHIFT) + rows[:, 1], MISSING)
 
     def runs(self, locators: Array) -> Iterable[tuple[Segment, slice, Array]]:
-        """Yield (segment, slice of `locators`, positions in the segment) for each run in one segment."""
+        """Yield (segment, slice of `locators`, positions in the segment) for each run in one segment.
+
+        Raises
+        ------
+        IntegrityError
+            One of them is missing.
+        """
         if not len(locators):
             return
+        if int(locators.min()) < 0:
+            raise IntegrityError(f"a call of group {self.group.hex()} is not in the ledger any more")
         ordinals = locators >> _SHIFT
         cuts = np.flatnonzero(ordinals[1:] != ordinals[:-1]) + 1
         bounds = [0, *cuts.tolist(), len(locators)]

@@ -162,7 +162,7 @@ class LocalStorage:
         Parameters
         ----------
         value
-            What a function returned.
+            What a function returned, or its pickle.
         checksum
             xxh3_128 of the C-order buffer, where the caller has just hashed an array.
 
@@ -176,7 +176,7 @@ class LocalStorage:
             return packed
         if type(value) is np.ndarray and is_chunkable(value):
             return self._keep_chunk(np.ascontiguousarray(value), checksum)
-        data = pickle_value(value)
+        data = value.data if type(value) is Pickled else pickle_value(value)
         if len(data) <= PACK_LIMIT:
             return Pickled(data)
         name = xxh3_128_digest(data)

@@ -55,7 +55,10 @@ class SequentialTransport:
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
         try:
-            future.set_result(worker.run(positions, fresh=missing.fresh, entitled=missing.below))
+            report = worker.run(
+                positions, fresh=missing.fresh, entitled=missing.below, distrusted=missing.distrusted
+            )
+            future.set_result(report)
         except Exception as error:  # noqa: BLE001 - the future carries it to the loop
             future.set_exception(error)
         return future
