@@ -14,6 +14,7 @@ import re
 import sqlite3
 import struct
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,7 +47,14 @@ _SETTINGS = {
 }
 
 _NUMBER = struct.Struct(">Q")
+_CHANCE_BITS = 21
+"""Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
 _COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
+
+
+def _unique_number() -> int:
+    chance = int.from_bytes(os.urandom(3), "big") >> (24 - _CHANCE_BITS)
+    return (time.time_ns() // 10**6 << _CHANCE_BITS) | chance
 
 
 class FramedDisk(diskcache.Disk):  # type: ignore[misc]
@@ -175,7 +183,10 @@ class Ledger:
         weakref.finalize(self, self._open.close)
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Append `entries` in one transaction and return their numbers, which only ever grow in a group.
+        """Append `entries` in one transaction and return their numbers.
+
+        Numbers grow within a group, and no segment ever has the number of another, even when a damaged
+        database has forgotten which there were: other processes know segments by their numbers.
 
         Raises
         ------
@@ -264,8 +275,8 @@ class Ledger:
         numbers = []
         for entry in entries:
             before = last[entry.group] if entry.group in last else self._last_number(entry.group)
-            last[entry.group] = before + 1
-            numbers.append(self._append_one(cache, entry, before + 1))
+            last[entry.group] = max(before + 1, _unique_number())
+            numbers.append(self._append_one(cache, entry, last[entry.group]))
         return numbers
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry, number: int) -> int:
