@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gristmill.engine.engine import Engine, Execution
+from gristmill.engine.interrupts import Interrupts, guarded
 from gristmill.engine.linking import Linker
 from gristmill.engine.report import Failure
 from gristmill.engine.stagerun import StageRun
@@ -274,18 +275,23 @@ class Pipeline:
     def _execute(
         self, plan: Plan, engine: Engine, level: str, on_error: str, callbacks: Sequence[Callback]
     ) -> MapResult:
-        store = self.store or Store.temporary()
-        private = None if all(node.cache for node in plan.graph.nodes) else Store.temporary()
-        stores = Stores(store.storage, private.storage if private else None)
-        linker = Linker(plan, store.storage)
-        execution = engine.execute(
-            plan, stores, level=level, on_error=on_error, callbacks=callbacks, on_landed=linker.landed
-        )
-        views = linker.finish()
+        with Interrupts():
+            store, private, stores = self._open_stores(plan)
+            linker = Linker(plan, store.storage)
+            execution = engine.execute(
+                plan, stores, level=level, on_error=on_error, callbacks=callbacks, on_landed=linker.landed
+            )
+            views = linker.finish()
         if execution.outcome.failed is not None:
             stage, failure = execution.outcome.failed
             raise _explained(execution.outcome.stages[stage.number], failure)
         return _result(plan, stores, (store, private), execution, views)
+
+    @guarded  # what it imports, too: an import that is interrupted cannot always be tried again
+    def _open_stores(self, plan: Plan) -> tuple[Store, Store | None, Stores]:
+        store = self.store or Store.temporary()
+        private = None if all(node.cache for node in plan.graph.nodes) else Store.temporary()
+        return store, private, Stores(store.storage, private.storage if private else None)
 
 
 def _as_node(given: Any) -> Node:

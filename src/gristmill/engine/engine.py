@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gristmill.engine import watchdog
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.sequential import SequentialTransport
-from gristmill.engine.interrupts import Interrupts, guarded
+from gristmill.engine.interrupts import guarded
 from gristmill.engine.loop import Landed, Loop, RunOutcome
 from gristmill.engine.specs import ExecutorSpec, Specs, cpu_count, parse_specs
 from gristmill.engine.stagerun import StageRun
@@ -76,7 +76,7 @@ class Engine:
             See `Loop`.
         """
         run_id = os.urandom(6).hex()
-        with Interrupts(), self._transports(plan, stores, level) as pool:
+        with self._transports(plan, stores, level) as pool:
             loop = Loop(
                 plan,
                 stores,

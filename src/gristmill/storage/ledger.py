@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import diskcache
+from diskcache.core import MODE_BINARY, MODE_RAW
 
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage.frame import seal, unseal
@@ -79,7 +80,7 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
         if type(value) is not bytes or read:
             raise TypeError(f"ledger values are bytes, not {type(value).__name__}")
         if len(value) <= self.min_file_size:
-            return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
+            return 0, MODE_RAW, None, sqlite3.Binary(value)
         name, path = self.filename(key, value)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,7 +88,7 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
         except BaseException:
             self.remove(name)  # diskcache leaves half a file behind when the disk is full
             raise
-        return len(value), diskcache.core.MODE_BINARY, name, None
+        return len(value), MODE_BINARY, name, None
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:  # noqa: FBT001
         if read:
@@ -121,9 +122,9 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
 
 
 def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
-    if mode == diskcache.core.MODE_RAW and isinstance(value, bytes):
+    if mode == MODE_RAW and isinstance(value, bytes):
         return value
-    if mode == diskcache.core.MODE_BINARY and filename is not None and _FILE_NAME.fullmatch(filename):
+    if mode == MODE_BINARY and filename is not None and _FILE_NAME.fullmatch(filename):
         try:
             return (directory / filename).read_bytes()
         except OSError as error:
