@@ -1,6 +1,7 @@
 """The command line: `python -m benchmarks [--quick] [--only NAME] [--items N] [--json FILE]`."""
 
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine, report
+from benchmarks.case import Case
 from benchmarks.catalog import CASES
 from benchmarks.harness import measure
 
@@ -16,7 +18,9 @@ FILE_WIDTH = 110
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="Cases to run; all, unless given.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Cases to run, or patterns of them; all, unless given.")
+    ] = None,
     items: Annotated[
         int | None, typer.Option(help="Items of every case, in place of its own number.")
     ] = None,
@@ -31,7 +35,8 @@ def main(
     ] = False,
 ) -> None:
     """Measure gristmill beside its peers and the raw limits."""
-    unknown = set(only or ()) - {case.name for case in CASES}
+    patterns = only or ["*"]
+    unknown = [pattern for pattern in patterns if not _chosen([pattern])]
     if unknown:
         names = ", ".join(case.name for case in CASES)
         raise typer.BadParameter(f"no case named {', '.join(sorted(unknown))}; there are {names}")
@@ -40,10 +45,9 @@ def main(
         console.width = FILE_WIDTH
     facts = machine.facts(directory)
     report.show_machine(console, facts)
-    cases = [case for case in CASES if not only or case.name in only]
     results = []
     failed = False
-    for case in cases:
+    for case in _chosen(patterns):
         with console.status(case.name) as status:
             entries = measure(
                 case,
@@ -61,6 +65,10 @@ def main(
         json_file.write_text(json.dumps({"machine": facts, "quick": quick, "cases": results}, indent=1))
     if failed:
         raise typer.Exit(1)
+
+
+def _chosen(patterns: list[str]) -> list[Case]:
+    return [case for case in CASES if any(fnmatch(case.name, pattern) for pattern in patterns)]
 
 
 if __name__ == "__main__":

@@ -114,5 +114,7 @@ class Case:
     """Who does it."""
     budget: AtMost | SpeedOf | None = None
     """What gristmill may cost."""
+    memory: int | None = None
+    """Bytes by which gristmill's process may grow."""
     unit: str = "µs/item"
     """What a figure is; the number is always microseconds for each of the items."""

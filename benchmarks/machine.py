@@ -7,7 +7,10 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("gristmill", "numpy", "xxhash", "loky", "diskcache", "zarr", "pipefunc", "joblib")
+PACKAGES = (
+    *("gristmill", "numpy", "xxhash", "loky", "diskcache", "zarr", "pandas"),
+    *("pipefunc", "joblib", "dask"),
+)
 
 
 def facts(directory: Path | None) -> dict[str, str]:

@@ -47,8 +47,12 @@ def _cells(entry: Measured, ours: float | None) -> tuple[str, str, str, str, str
     figures = [sample.figure for sample in entry.samples]
     spread = f"{_short(min(figures))}–{_short(max(figures))}"
     ratio = f"{entry.figure / ours:.2f}" if ours else "–"
-    memory = f"{statistics.median(sample.growth for sample in entry.samples) / 1e6:+,.0f} MB"
-    return (f"{entry.items:,}", _short(entry.figure), spread, ratio, memory)
+    return (f"{entry.items:,}", _short(entry.figure), spread, ratio, f"{_growth(entry):+,.0f} MB")
+
+
+def _growth(entry: Measured) -> float:
+    """The median growth of the process in MB."""
+    return statistics.median(sample.growth for sample in entry.samples) / 1e6
 
 
 def _remarks(entry: Measured) -> str:
@@ -80,12 +84,16 @@ def figure_of(entries: list[Measured], *, kind: str) -> float | None:
 
 def speed_against(entries: list[Measured], system: str) -> float | None:
     """Gristmill's speed over another's: the median over rounds, a round sharing one mood of the disk."""
-    ours = next((e for e in entries if e.runner.kind == "ours"), None)
+    ours = _ours(entries)
     theirs = next((e for e in entries if e.runner.system == system), None)
     if ours is None or theirs is None or not ours.samples or not theirs.samples:
         return None
     pairs = zip(ours.samples, theirs.samples, strict=True)
     return statistics.median(other.figure / own.figure for own, other in pairs)
+
+
+def _ours(entries: list[Measured]) -> Measured | None:
+    return next((entry for entry in entries if entry.runner.kind == "ours"), None)
 
 
 def verdict(case: Case, entries: list[Measured]) -> str:
@@ -104,6 +112,9 @@ def verdict(case: Case, entries: list[Measured]) -> str:
             speed = speed_against(entries, system)
             if speed is not None:
                 parts.append(f"budget {case.budget}: {'within' if speed >= ratio else 'OVER'} ({speed:.3g})")
+    if case.memory is not None and (entry := _ours(entries)) is not None:
+        growth, limit = _growth(entry), case.memory / 1e6
+        parts.append(f"memory ≤ {limit:,.0f} MB: {'within' if growth <= limit else 'OVER'} ({growth:+,.0f})")
     return "gristmill: " + ("; ".join(parts) or "no peer and no budget")
 
 

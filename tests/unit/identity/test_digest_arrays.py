@@ -313,3 +313,8 @@ def test_a_zarr_array_is_the_equal_numpy_array(
 def test_a_zarr_group_is_refused() -> None:
     with pytest.raises(DigestError, match="pass its arrays"):
         digest(zarr.open_group({}))
+
+
+def test_long_rows_in_fortran_order_are_put_together_a_few_at_a_time() -> None:
+    array = np.random.default_rng(0).random((21, 200_000))
+    assert digest(np.asfortranarray(array)) == digest(array)

@@ -117,10 +117,13 @@ def _fields(walk: Walk, vertex: Vertex, kind: type) -> None:
         return
     for name, annotation in sorted(space.get("__annotations__", {}).items()):
         walk.edge(vertex, f"annotation {name}", annotation, f"annotation of {kind.__name__}.{name}")
+    # One for all fields, since every dict is digested again whenever the class is met.
+    nothing: dict[str, object] = {}
     for name, field in sorted(space.get("__dataclass_fields__", {}).items()):
         for part in ("default", "default_factory", "init", "repr", "hash", "compare", "kw_only"):
             walk.edge(vertex, f"field {name} {part}", getattr(field, part), f"{kind.__name__}.{name}")
-        walk.edge(vertex, f"field {name} metadata", dict(field.metadata), f"{kind.__name__}.{name}")
+        metadata = dict(field.metadata) or nothing
+        walk.edge(vertex, f"field {name} metadata", metadata, f"{kind.__name__}.{name}")
     for name, field in sorted(space.get("__pydantic_fields__", {}).items()):
         walk.edge(vertex, f"field {name}", field, f"{kind.__name__}.{name}")
     decorators = space.get("__pydantic_decorators__")

@@ -283,7 +283,8 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
             return None, inside
 
     found, inside = look()
-    walk.reads.value(look, (found, inside))
+    if not _is_constant(thing):
+        walk.reads.value(look, (found, inside))
     if found is None:
         _in_pieces(walk, vertex, thing)
         return
@@ -298,6 +299,11 @@ def _value(walk: Walk, vertex: Vertex, thing: Any) -> None:
         return xxh3_128_digest(digest(thing, code=lambda _: next(following)))
 
     vertex.combine = combine
+
+
+def _is_constant(thing: object) -> bool:
+    """Tell whether a value can only change by being replaced, which is noted where it is looked up."""
+    return type(thing) is tuple and _IMMUTABLE.issuperset(map(type, thing))
 
 
 def _in_pieces(walk: Walk, vertex: Vertex, thing: Any) -> None:
