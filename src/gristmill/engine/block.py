@@ -4,7 +4,8 @@ Owns the order of look-up, claim, call and record within a block. Below a node t
 looks calls up and claims them itself; everything above has been looked up and claimed by the engine.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,15 @@ from gristmill.engine.deliver import as_form, assemble, deliver
 from gristmill.engine.report import BatchReport, Lost
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST, Source, load_input, take
-from gristmill.errors import IntegrityError, StoreError
+from gristmill.errors import DigestError, InputError, IntegrityError, StoreError
+from gristmill.identity.digest import digest
 from gristmill.identity.keys import call_keys
 from gristmill.identity.types import SIZE
 from gristmill.plan.stage import Argument, Constant, Element, Slice
-from gristmill.storage.elements import ChunkRef, ObjectRef
+from gristmill.storage.elements import ChunkRef, Filed, ObjectRef
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import CallBlock
+from gristmill.storage.segment import EDITED
 
 if TYPE_CHECKING:
     from gristmill.engine.worker import StageWorker
@@ -109,6 +112,12 @@ class Block:
         epoch = self._worker.stores.epoch
         if self._look_up or runner.is_below:
             found = self._find(runner, keys)
+            if (
+                runner.index.has_files
+                and (edited := runner.storage.edited(runner.index, found, repair=True)).any()
+            ):
+                runner.storage.take_back(runner.index, found[edited], EDITED)
+                found[edited] = MISSING
         missing = np.flatnonzero(found == MISSING)
         if len(missing) < len(rows):
             hits = np.flatnonzero(found != MISSING)
@@ -215,10 +224,56 @@ class Block:
             chosen = chosen[kept]
         if len(chosen):
             outcome = runner.caller.run(arguments, len(chosen))
+            self._check_files(runner, calls.rows[chosen], outcome)
             self._report.computed[number] += len(chosen) - len(outcome.failures) - len(outcome.unmade)
             self._record(number, runner, calls, chosen, outcome)
             if outcome.interrupt is not None:
                 raise outcome.interrupt
+
+    def _check_files(self, runner: Runner, rows: Array, outcome: Outcome) -> None:
+        """Fail the calls whose arguments had files in them that have changed since they were identified."""
+        for argument in runner.task.arguments:
+            for k in self._changed(runner, argument, rows):
+                if k not in outcome.failures and k not in outcome.unmade:
+                    outcome.failures[k] = InputError(
+                        f"a file in the argument {argument.parameter!r} changed while {runner.node.name} ran, so it "
+                        "is not known which content the result belongs to, and it is not kept; run again"
+                    )
+
+    def _changed(self, runner: Runner, argument: Argument, rows: Array) -> Sequence[int]:
+        if isinstance(argument, Constant):
+            given = argument.given
+            still = not given.holds_files or _is_still(
+                load_input(runner.constants[argument.parameter]), given.digest
+            )
+            return () if still else range(len(rows))
+        held = enumerate(self._held_files(argument, rows))
+        return [k for k, pairs in held if not all(itertools.starmap(_is_still, pairs))]
+
+    def _held_files(self, argument: Element | Slice, rows: Array) -> Iterator[Iterable[tuple[Any, bytes]]]:
+        """For each call, the values that may have files in them, with the digests they had."""
+        name = argument.source
+        if name in self._columns:
+            column, storage = self._columns[name], self._worker.makers[name].storage
+            for row in rows.tolist():
+                form = column.forms[row]
+                yield (
+                    [(storage.value(form), column.digests[row].tobytes())] if isinstance(form, Filed) else ()
+                )
+            return
+        source = self._source(name)
+        if not source.holds_files:
+            return
+        for elements in self._elements(argument, self._positions[rows]):
+            yield zip(
+                map(source.load, source.forms(elements)), source.digests(elements).tolist(), strict=True
+            )
+
+    def _elements(self, argument: Element | Slice, positions: Array) -> Iterable[Array]:
+        """For each position, which elements of its source an argument takes."""
+        if isinstance(argument, Slice):
+            return (elements for elements, _ in slices.parts(argument, self._job, positions))
+        return self._job.space.elements(positions, argument.axes)[:, np.newaxis]
 
     def _release(self, calls: "_Calls", places: Array) -> None:
         self._worker.claims.drop(_pick(calls.keys, places[calls.claimed[places]], len(calls.rows)))
@@ -410,6 +465,13 @@ class Block:
             whole = np.ones(len(elements), dtype=bool)
             values = self._one_by_one(name, elements, whole, writable=True)
             return values if whole.all() else None
+
+
+def _is_still(value: Any, identity: bytes) -> bool:
+    try:
+        return bytes(digest(value)) == identity
+    except (DigestError, InputError, OSError):  # it is gone, or changing right now
+        return False
 
 
 def _pick(block: bytes, chosen: Array, count: int) -> bytes:

@@ -20,10 +20,12 @@ from gristmill.engine.report import Failure
 from gristmill.errors import GristmillError
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest, digest_array, digest_block
+from gristmill.identity.files import Encounters
 from gristmill.storage.elements import (
     PACK_LIMIT,
     SCALARS,
     ChunkRef,
+    Filed,
     ObjectRef,
     Pickled,
     pickle_value,
@@ -90,6 +92,8 @@ class Caller:
         Whether a KeyboardInterrupt is the user's (in the user's process) rather than the function's.
     feeds
         Whether another node of the stage runs on the results.
+    check_mutation
+        Whether a call fails that changes its arguments.
     """
 
     def __init__(
@@ -100,11 +104,13 @@ class Caller:
         *,
         interruptible: bool,
         feeds: bool,
+        check_mutation: bool,
     ) -> None:
         self._node = node
         self._storage = storage
         self._interruptible = interruptible
         self._feeds = feeds
+        self._check_mutation = check_mutation
         self._alone = True
         self._positional, self._keywords = _calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
@@ -161,7 +167,29 @@ class Caller:
         return zip(rows, (dict(zip(names, row, strict=True)) for row in values), strict=False)
 
     def _one(self) -> Callable[..., Any]:
-        """Return what runs one call, hook included."""
+        """Return what runs one call, with what belongs to it."""
+        call = self._hooked()
+        if not self._check_mutation:
+            return call
+        names = [self._parameters[k] for k in self._positional]
+
+        @calls_users_code
+        def checked(*positional: Any, **named: Any) -> Any:
+            given = dict(zip(names, positional, strict=True)) | named
+            before = {name: digest(value) for name, value in given.items() if type(value) not in SCALARS}
+            result = call(*positional, **named)
+            for name, identity in before.items():
+                if digest(given[name]) != identity:
+                    raise GristmillError(
+                        f"{self._node.name} changed its argument {name!r} in place; let it work on a copy, or leave "
+                        "check_mutation off: each call has its own copy"
+                    )
+            return result
+
+        return checked
+
+    def _hooked(self) -> Callable[..., Any]:
+        """Return what runs one call, awaited and told to its hook."""
         function, hook = self._node.function, self._node.post_execution_hook
         if not self._node.is_async and hook is None:
             return function
@@ -196,11 +224,14 @@ class Caller:
         return [self._keep_one(part) for part in self._node.split(result)]
 
     def _keep_one(self, value: Any) -> _Kept:
-        if type(value) is np.ndarray:
+        if type(value) is np.ndarray and value.dtype != object:
             identity, checksum = digest_array(value)
             form = self._storage.keep(value, checksum)
             return _Kept(form, identity, self._live(value) if _is_reference(form) else None)
-        identity = digest(value, name=f"what {self._node.name} returned")
+        with Encounters() as met:
+            identity = digest(value, name=f"what {self._node.name} returned")
+        if met.places:
+            return _Kept(self._storage.keep_files(Pickled(pickle_value(value)), met.places), identity, None)
         packed = to_packed(value)
         if packed is not None or value is None:
             return _Kept(packed, identity, None)
@@ -254,7 +285,7 @@ def _size(forms: list[Any]) -> int:
 
 
 def _form_size(form: Any) -> int:
-    if isinstance(form, Pickled):
+    if isinstance(form, Pickled | Filed):
         return len(form.data)
     if isinstance(form, np.ndarray):
         return form.nbytes

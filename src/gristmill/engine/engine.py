@@ -37,6 +37,9 @@ class Engine:
     """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest."""
     max_workers: int | None = None
     """Processes of `"parallel"`; by default the number of CPUs."""
+    check_mutation: bool = False
+    """Whether arguments are identified again after each call: one that changed them fails. Without it they are
+    private copies, or arrays that cannot be written to, so that nobody else sees a change."""
     specs: Mapping[str, Mapping[str, ExecutorSpec]] = field(init=False, repr=False, compare=False)
     """Both executors, parsed."""
 
@@ -84,6 +87,7 @@ class Engine:
                 Observers(callbacks),
                 run_id,
                 stop_at_failure=on_error == "raise",
+                check_mutation=self.check_mutation,
                 on_landed=on_landed,
             )
             outcome = loop.run()

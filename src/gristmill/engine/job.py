@@ -38,5 +38,7 @@ class Job:
     """Extents of the outputs that slices are taken from."""
     dead: Mapping[str, Array]
     """Masks of the outputs, among these, that lack elements because their calls failed."""
+    check_mutation: bool
+    """Whether arguments are identified again after each call."""
     sources: Mapping[str, Any]
     """Where arguments from outside the stage are: a `Source` each, or a `SourceRef` while the job travels."""

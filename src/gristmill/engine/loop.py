@@ -118,6 +118,8 @@ class Loop:
         Names the run.
     stop_at_failure
         Whether the first failure ends the run.
+    check_mutation
+        Whether a call fails that changes its arguments.
     on_landed
         Called with a stage and the positions that may be complete now, for derived data; returns the outputs
         and positions whose bytes turned out to be gone.
@@ -132,6 +134,7 @@ class Loop:
         run_id: str,
         *,
         stop_at_failure: bool,
+        check_mutation: bool,
         on_landed: Landed,
     ) -> None:
         self._plan = plan
@@ -141,6 +144,7 @@ class Loop:
         self._observers = observers
         self._run_id = run_id
         self._stop_at_failure = stop_at_failure
+        self._check_mutation = check_mutation
         self._on_landed = on_landed
         self._active: dict[int, _Active] = {}
         self._flights: dict[Future[BatchReport], _Flight] = {}
@@ -212,7 +216,8 @@ class Loop:
 
     def _start(self, stage: Stage) -> _Active:
         run = StageRun(self._plan, stage, self._sources(stage), self._stores, self._dead(stage))
-        missing = run.examine(np.arange(run.size))
+        run.check_mutation = self._check_mutation
+        missing = run.examine(np.arange(run.size), files=True)
         active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
         self._enqueue(active, missing)
         return active

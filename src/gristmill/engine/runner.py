@@ -31,6 +31,7 @@ class Runner:
             [a.parameter for a in task.arguments],
             storage,
             interruptible=interruptible,
+            check_mutation=job.check_mutation,
             feeds=not taken.isdisjoint(task.node.output_names),
         )
         self.index = storage.index(task.prefix)

@@ -30,6 +30,10 @@ _FIXED = ("int", "float", "bool", "complex", "scalar")
 class Source(Protocol):
     """Elements by position."""
 
+    @property
+    def holds_files(self) -> bool:
+        """Whether there may be files in the elements, which change while calls read them."""
+
     def digests(self, positions: Array) -> Array:
         """Return the elements' digests as 16-byte items."""
 
@@ -57,6 +61,11 @@ class InputSource:
         self._given = given
         self._elements = given.elements
         self._digests = np.frombuffer(given.digests, dtype=DIGEST)
+
+    @property
+    def holds_files(self) -> bool:
+        """Whether there are files in the elements."""
+        return self._given.holds_files
 
     def digests(self, positions: Array) -> Array:
         """Return the elements' digests as 16-byte items."""
@@ -111,6 +120,11 @@ class OutputSource:
         self._locators = locators
         self._output = output
         self._digests = digests
+
+    @property
+    def holds_files(self) -> bool:
+        """Whether there are files in the elements."""
+        return self._index.has_files
 
     def digests(self, positions: Array) -> Array:
         """Return the elements' digests as 16-byte items."""
@@ -168,6 +182,7 @@ class PublishedInput:
     shape: tuple[int, ...] | None
     """For arrays, the shape of the whole; None for sequences."""
     dtype: str
+    holds_files: bool
 
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
@@ -199,6 +214,7 @@ class _MappedFile:
 
     def __init__(self, ref: PublishedInput) -> None:
         self._ref = ref
+        self.holds_files = ref.holds_files
         self._digests = _map(ref.digests, DIGEST)
         if ref.shape is not None:
             self._array = _map(ref.values, np.dtype(ref.dtype)).reshape(ref.shape)
@@ -250,14 +266,14 @@ def _publish_input(given: MappedInput, path: Path) -> PublishedInput:
     elements = given.elements
     if isinstance(elements, np.ndarray) and _is_plain(elements):
         elements.tofile(values)
-        return PublishedInput(digests, values, None, elements.shape, elements.dtype.str)
+        return PublishedInput(digests, values, None, elements.shape, elements.dtype.str, holds_files=False)
     packed = pack(list(elements)) if _fixed_width(elements) else None
     if packed is not None and packed.codec["kind"] in _FIXED:
         Path(values).write_bytes(packed.payload)
         width = len(packed.payload) // len(elements)
-        return PublishedInput(digests, values, packed.codec, None, f"V{width}")
+        return PublishedInput(digests, values, packed.codec, None, f"V{width}", holds_files=False)
     _write_pickles(given.name, elements, values)
-    return PublishedInput(digests, values, None, None, "")
+    return PublishedInput(digests, values, None, None, "", given.holds_files)
 
 
 def _is_plain(array: Array) -> bool:

@@ -21,6 +21,7 @@ from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Argument, Constant, Element, Stage, Step
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import LocalStorage
+from gristmill.storage.segment import EDITED
 
 Array = np.ndarray[Any, Any]
 
@@ -59,6 +60,8 @@ class StageRun:
         Where its results are looked up.
     dead
         For each upstream output of the same run, the positions that have no value (failed or skipped).
+    repair
+        Put back files that calls returned and that are missing; otherwise nothing is written.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class StageRun:
         sources: Mapping[str, Source],
         stores: Stores,
         dead: Mapping[str, Array],
+        *,
+        repair: bool = True,
     ) -> None:
         self.plan = plan
         self.stage = stage
@@ -80,6 +85,11 @@ class StageRun:
         self.failures: dict[tuple[int, int], Failure] = {}
         self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         self.computed = 0
+        self.edited = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
+        """Which calls were found, and are computed again because a file that they returned has changed."""
+        self._repair = repair
+        self.check_mutation = False
+        """Whether workers identify arguments again after each call."""
         self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
         self._upstream_dead: dict[str, Array] = {}
         self.mark_dead(dead)
@@ -89,15 +99,15 @@ class StageRun:
         """What a worker needs; its sources are this process's."""
         shapes = {name: self.plan.shapes[name] for name in self.sources if name in self.plan.shapes}
         tasks = tuple(Task.of(step) for step in self.stage.steps)
-        return Job(self.space, tasks, shapes, self._upstream_dead, self.sources)
+        return Job(self.space, tasks, shapes, self._upstream_dead, self.check_mutation, self.sources)
 
-    def examine(self, positions: Array) -> Missing:
-        """Look up all steps at `positions`."""
+    def examine(self, positions: Array, *, files: bool = False) -> Missing:
+        """Look up all steps at `positions`; with `files`, what they returned on disk has to be there as well."""
         blocks = range(0, len(positions), _BLOCK)
         parts = []
         for start in blocks:
             Interrupts.check()
-            parts.append(self._examine_block(positions[start : start + _BLOCK]))
+            parts.append(self._examine_block(positions[start : start + _BLOCK], files=files))
         if len(parts) == 1:
             return parts[0]
         empty = np.empty(0, dtype=np.int64)
@@ -210,7 +220,7 @@ class StageRun:
                 if isinstance(argument, Element) and argument.source in self._step_of:
                     self.dead[k][position] |= self.dead[self._step_of[argument.source]][position]
 
-    def _examine_block(self, positions: Array) -> Missing:
+    def _examine_block(self, positions: Array, *, files: bool) -> Missing:
         incomplete = np.zeros(len(positions), dtype=bool)
         fresh = True
         below: list[bytes] = []
@@ -228,6 +238,8 @@ class StageRun:
             chosen = positions if len(rows) == len(positions) else positions[rows]
             step_keys = self._step_keys(step, chosen)
             found = self.indexes[k].find(step_keys)
+            if files and self.indexes[k].has_files:
+                self._check_files(k, chosen, found)
             self.locators[k][chosen] = found
             missing = found == MISSING
             fresh &= bool(missing.all())
@@ -238,6 +250,16 @@ class StageRun:
                     below.append(keys[-1])
                 owners.append(chosen[missing])
         return Missing(positions[incomplete], b"".join(keys), np.concatenate(owners), b"".join(below), fresh)
+
+    def _check_files(self, step: int, positions: Array, found: Array) -> None:
+        """Unset what is `found` but has returned files that are others now."""
+        storage, index = self.storage(step), self.indexes[step]
+        edited = storage.edited(index, found, repair=self._repair)
+        if edited.any():
+            if self._repair:
+                storage.take_back(index, found[edited], EDITED)
+            self.edited[step][positions[edited]] = True
+            found[edited] = MISSING
 
     def _step_keys(self, step: Step, positions: Array) -> bytes:
         columns = [self._argument_digests(argument, positions) for argument in step.arguments]

@@ -16,7 +16,7 @@ from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
-from gristmill.storage.segment import COLLECTED
+from gristmill.storage.segment import COLLECTED, DAMAGED, EDITED
 
 Array = np.ndarray[Any, Any]
 
@@ -26,6 +26,12 @@ _MOST_BITS = 60
 """Sources that are told apart in one mask; a call that waits for more names the last of them together."""
 
 _NOT_KEPT = "nothing is kept (store=None)"
+_EDITED = "a file that it returned has been changed"
+_LOST = {
+    COLLECTED: "the result was collected, to make room",
+    DAMAGED: "the stored result failed verification",
+    EDITED: _EDITED,
+}
 _UNCACHED = "cache=False: it runs whenever something that needs it does"
 
 
@@ -127,15 +133,12 @@ def _explain_waiting(survey: StepSurvey, calls: _Sorted) -> None:
 
 
 def _explain_lost(survey: StepSurvey, index: KeyIndex, calls: _Sorted) -> None:
-    """Sort out what was recorded and taken back."""
+    """Sort out what was recorded and taken back, or will be."""
+    calls.add(survey.run.edited[survey.number] & ~calls.done, "miss", _fixed(_EDITED))
     left = calls.left
     why = np.array(index.lost(survey.run.keys(survey.number, left)), dtype=object)
     for word in sorted({word for word in why.tolist() if word}):
-        text = (
-            "the result was collected, to make room"
-            if word == COLLECTED
-            else "the stored result failed verification"
-        )
+        text = _LOST.get(word, _LOST[DAMAGED])
         calls.add(_mask(left[why == word], survey.run.size), "miss", _fixed(text))
 
 

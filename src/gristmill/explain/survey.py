@@ -54,14 +54,16 @@ class Survey:
         return np.asarray(run.locators[run.step_of(name)] == MISSING)
 
     def _examine(self, stage: Stage) -> None:
-        run = self._runs[stage.number] = StageRun(self.plan, stage, self._sources(stage), self._stores, {})
+        run = self._runs[stage.number] = StageRun(
+            self.plan, stage, self._sources(stage), self._stores, {}, repair=False
+        )
         for number, step in enumerate(stage.steps):
             # For the engine these are calls that cannot be made: it skips them, and so leaves them missing.
             run.dead[number][:] = not step.node.cache
             for name in self._needed(step):
                 if name not in stage.outputs:
                     run.dead[number] |= self.waiting(run, step, name)
-        run.examine(np.arange(run.size))
+        run.examine(np.arange(run.size), files=True)
 
     def waiting(self, run: StageRun, step: Step, name: str) -> Array:
         """Return the mask of a step's positions that need an absent element of the output `name`."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from xxhash import xxh3_128, xxh3_128_digest
 
@@ -30,7 +31,7 @@ RACY = 2 * 10**9
 BLOCK = 1 << 20
 ATTEMPTS = 3
 
-__all__ = ["Dir", "File", "Memo", "MissingFileError", "StatMemo", "install_memo"]
+__all__ = ["Dir", "Encounters", "File", "Memo", "MissingFileError", "StatMemo", "install_memo"]
 
 
 class MissingFileError(InputError, FileNotFoundError):
@@ -127,16 +128,52 @@ class Dir(_Place):
     __slots__ = ()
 
 
+class Encounters:
+    """Collects, while it is entered, the files and folders that digests of this thread come by.
+
+    >>> with Encounters() as met:
+    ...     pass
+    >>> met.places
+    []
+    """
+
+    __slots__ = ("_outer", "places")
+
+    def __init__(self) -> None:
+        self.places: list[tuple[File | Dir, bytes]] = []
+        """Each with the hash of its content."""
+
+    def __enter__(self) -> Self:
+        self._outer = _THREAD.encounters
+        _THREAD.encounters = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _THREAD.encounters = self._outer
+
+
+class _Thread(threading.local):
+    encounters: Encounters | None = None
+
+
+_THREAD = _Thread()
+
+
 def write_file(encoder: Encoder, value: File) -> None:
     """Append the content's hash, and the base name where it counts."""
-    encoder.parts.append(tags.NAMED + text("gristmill.File") + file_hash(value._path))  # noqa: SLF001 - our own
-    encoder.value(value.identifying_name)
+    _write(encoder, value, "gristmill.File", file_hash(value._path))  # noqa: SLF001 - our own
 
 
 def write_dir(encoder: Encoder, value: Dir) -> None:
     """Append the hash of the tree, and the base name where it counts."""
-    encoder.parts.append(tags.NAMED + text("gristmill.Dir") + tree_hash(value._path))  # noqa: SLF001 - our own
+    _write(encoder, value, "gristmill.Dir", tree_hash(value._path))  # noqa: SLF001 - our own
+
+
+def _write(encoder: Encoder, value: File | Dir, kind: str, content: bytes) -> None:
+    encoder.parts.append(tags.NAMED + text(kind) + content)
     encoder.value(value.identifying_name)
+    if _THREAD.encounters is not None:
+        _THREAD.encounters.places.append((value, content))
 
 
 def file_hash(path: str) -> bytes:

@@ -15,6 +15,7 @@ import numpy as np
 
 from gristmill.errors import DigestError, InputError
 from gristmill.identity.digest import digest, digest_block
+from gristmill.identity.files import Encounters
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +30,7 @@ class WholeInput:
     name: str
     value: Any
 
-    @cached_property
+    @property
     def digest(self) -> bytes:
         """Its identity.
 
@@ -38,7 +39,17 @@ class WholeInput:
         DigestError
             Names the path inside the value.
         """
-        return bytes(digest(self.value, name=self.name))
+        return self._identity[0]
+
+    @property
+    def holds_files(self) -> bool:
+        """Whether there are files or folders in it, which may change while calls read them."""
+        return self._identity[1]
+
+    @cached_property
+    def _identity(self) -> tuple[bytes, bool]:
+        with Encounters() as met:
+            return bytes(digest(self.value, name=self.name)), bool(met.places)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +62,7 @@ class MappedInput:
     elements: Sequence[Any] | Array
     """The elements in C order: a flat sequence, or an array whose first dimension runs over them."""
 
-    @cached_property
+    @property
     def digests(self) -> bytes:
         """16 bytes an element.
 
@@ -60,6 +71,19 @@ class MappedInput:
         DigestError
             Names the element and the path inside it.
         """
+        return self._identities[0]
+
+    @property
+    def holds_files(self) -> bool:
+        """Whether there are files or folders in it, which may change while calls read them."""
+        return self._identities[1]
+
+    @cached_property
+    def _identities(self) -> tuple[bytes, bool]:
+        with Encounters() as met:
+            return self._digest_all(), bool(met.places)
+
+    def _digest_all(self) -> bytes:
         parts = []
         for start in range(0, len(self.elements), _BLOCK):
             part = self.elements[start : start + _BLOCK]

@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128, xxh3_128_digest
 
-from gristmill.errors import IntegrityError, StoreError
+from gristmill.errors import InputError, IntegrityError, StoreError
 from gristmill.storage.elements import ChunkRef
 from gristmill.storage.medium import sync_directory
 
 Array = np.ndarray[Any, Any]
+
+_BLOCK = 1 << 20
+
+
+class DamagedChunkError(IntegrityError):
+    """A chunk's bytes are not those that it is named after."""
+
+    def __init__(self, checksum: bytes) -> None:
+        super().__init__(f"the chunk {checksum.hex()} does not match its checksum")
+        self.checksum = checksum
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.checksum,)
 
 
 class ChunkFiles:
@@ -88,8 +101,68 @@ class ChunkFiles:
         except OSError as error:
             raise IntegrityError(f"a chunk cannot be read: {error}") from error
         if torn or xxh3_128_digest(buffer) != ref.checksum:
-            raise IntegrityError(f"the chunk {path.name} does not match its checksum")
+            raise DamagedChunkError(ref.checksum)
         return array
+
+    def adopt(self, path: str, checksum: bytes) -> bool:
+        """Keep a copy of the file at `path`, whose content has `checksum`; False where it is there already.
+
+        Raises
+        ------
+        InputError
+            Its content is not what it was.
+        StoreError
+            The file system refuses; nothing is left behind.
+        """
+        chunk = self.path(checksum)
+        if _has_size(chunk, os.stat(path).st_size):
+            return False
+        temporary = self._scratch / os.urandom(12).hex()
+        try:
+            temporary.parent.mkdir(exist_ok=True)
+            if _copy(path, temporary, 0o444, durable=self._durable) != checksum:
+                raise InputError(
+                    f"{path!r} changed while it was copied to the store; return it once it is complete"
+                )
+            chunk.parent.mkdir(exist_ok=True, parents=True)
+            os.rename(temporary, chunk)
+            if self._durable:
+                sync_directory(chunk.parent)
+                sync_directory(self._directory)
+        except OSError as error:
+            raise StoreError(f"cannot keep a copy of {path!r}: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return True
+
+    def put_back(self, checksum: bytes, target: Path, mode: int) -> None:
+        """Copy a chunk to `target`, verified, unless something is there: that is never overwritten.
+
+        Raises
+        ------
+        IntegrityError
+            The chunk is missing or damaged.
+        OSError
+            The file cannot be written there.
+        """
+        chunk = self.path(checksum)
+        if not chunk.exists():
+            raise IntegrityError(f"the chunk {chunk.name} is missing")
+        target.parent.mkdir(exist_ok=True, parents=True)
+        temporary = target.with_name(f".{os.urandom(8).hex()}")
+        try:
+            if _copy(chunk, temporary, mode, durable=self._durable) != checksum:
+                raise DamagedChunkError(checksum)
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return
+            except OSError:  # a file system without hard links
+                if not target.exists():
+                    os.rename(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def quarantine(self, checksum: bytes, to: Path) -> None:
         """Move a damaged chunk out of the way, so that it can be written again."""
@@ -107,6 +180,25 @@ class ChunkFiles:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _copy(source: str | Path, target: Path, mode: int, *, durable: bool) -> bytes:
+    """Copy a file block by block and return the xxh3_128 of what was copied."""
+    state, block = xxh3_128(), memoryview(bytearray(_BLOCK))
+    with open(source, "rb", buffering=0) as file:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            while count := file.readinto(block):
+                state.update(block[:count])
+                part = block[:count]
+                while part:
+                    part = part[os.write(descriptor, part) :]
+            os.fchmod(descriptor, mode)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return state.digest()
 
 
 def raw_bytes(array: Array) -> memoryview:

@@ -4,6 +4,7 @@ A column of one type is packed as one numpy buffer; anything else is a sequence 
 a column is a small JSON-able mapping that stands in the segment's header.
 """
 
+import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.errors import IntegrityError
-from gristmill.storage.elements import ChunkRef, ObjectRef, Pickled
+from gristmill.storage.elements import ChunkRef, Filed, KeptFile, KeptTree, ObjectRef, Pickled
 
 Codec = dict[str, Any]
 Array = np.ndarray[Any, Any]
@@ -110,6 +111,10 @@ def _pack_pickled(items: Sequence[Pickled]) -> Packed:
     return _join("pickle", [item.data for item in items])
 
 
+def _pack_filed(items: Sequence[Filed]) -> Packed:
+    return _join("files", [_encode_filed(item) for item in items])
+
+
 def _pack_numpy_scalars(items: Sequence[Any]) -> Packed | None:
     dtypes = {item.dtype for item in items}
     if len(dtypes) > 1 or next(iter(dtypes)).kind in "SU":  # a buffer of strings loses trailing NULs
@@ -147,6 +152,7 @@ _PACKERS: dict[type, Callable[[Any], Packed | None]] = {
     str: _pack_str,
     bytes: _pack_bytes,
     Pickled: _pack_pickled,
+    Filed: _pack_filed,
     np.ndarray: _pack_arrays,
     ChunkRef: _pack_chunks,
 }
@@ -172,6 +178,10 @@ def _unpack_str(packed: Packed, count: int) -> list[str]:
 
 def _unpack_pickled(packed: Packed, count: int) -> list[Pickled]:
     return [Pickled(part) for part in _split(packed, count)]
+
+
+def _unpack_filed(packed: Packed, count: int) -> list[Filed]:
+    return [_decode_filed(part) for part in _split(packed, count)]
 
 
 def _unpack_scalars(packed: Packed, count: int) -> list[Any]:
@@ -203,6 +213,7 @@ _UNPACKERS: dict[str, Callable[[Packed, int], list[Any]]] = {
     "str": _unpack_str,
     "bytes": _split,
     "pickle": _unpack_pickled,
+    "files": _unpack_filed,
     "scalar": _unpack_scalars,
     "array": _unpack_arrays,
     "chunk": _unpack_chunks,
@@ -211,7 +222,40 @@ _UNPACKERS: dict[str, Callable[[Packed, int], list[Any]]] = {
 
 
 def _pack_mixed(items: Sequence[object]) -> Packed:
-    return _join("mixed", [_encode_item(item) for item in items])
+    packed = _join("mixed", [_encode_item(item) for item in items])
+    if any(type(item) is Filed for item in items):
+        packed.codec["files"] = True
+    return packed
+
+
+def holds_files(codec: Codec) -> bool:
+    """Return whether a column's values have files in them that have to be where they were."""
+    return codec["kind"] == "files" or bool(codec.get("files"))
+
+
+def _encode_filed(item: Filed) -> bytes:
+    header = json.dumps([_noted(place) for place in item.places]).encode()
+    return struct.pack("<I", len(header)) + header + item.data
+
+
+def _noted(place: KeptFile | KeptTree) -> list[Any]:
+    if isinstance(place, KeptFile):
+        return [place.path, place.content.hex(), place.mode]
+    return [place.path, place.content.hex(), list(place.folders), [_noted(file) for file in place.files]]
+
+
+def _decode_filed(data: bytes) -> Filed:
+    (length,) = struct.unpack_from("<I", data)
+    places = json.loads(data[4 : 4 + length])
+    return Filed(data[4 + length :], tuple(_place(*noted) for noted in places))
+
+
+def _place(path: str, content: str, what: Any, files: Sequence[Any] | None = None) -> KeptFile | KeptTree:
+    name = bytes.fromhex(content)
+    if files is None:
+        return KeptFile(path, name, int(what))
+    inside = tuple(KeptFile(inner, bytes.fromhex(its), int(mode)) for inner, its, mode in files)
+    return KeptTree(path, name, tuple(what), inside)
 
 
 def _encode_item(item: Any) -> bytes:
@@ -220,6 +264,8 @@ def _encode_item(item: Any) -> bytes:
             return b"p" + data
         case ObjectRef(checksum):
             return b"O" + checksum
+        case Filed():
+            return b"F" + _encode_filed(item)
         case ChunkRef(checksum, dtype, shape):
             return b"C" + checksum + _layout(dtype, shape)
         case np.ndarray():
@@ -272,6 +318,7 @@ def _decode_chunk(data: bytes) -> ChunkRef:
 _DECODERS: dict[bytes, Callable[[bytes], Any]] = {
     b"p": Pickled,
     b"O": ObjectRef,
+    b"F": _decode_filed,
     b"C": _decode_chunk,
     b"a": _decode_array,
     b"g": lambda data: _decode_array(data)[()],

@@ -59,6 +59,39 @@ class ObjectRef:
     checksum: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file whose content is a chunk."""
+
+    path: str
+    """As the function returned it; in a `KeptTree`, relative to it."""
+    content: bytes
+    """xxh3_128 of the content, which is also the chunk's name."""
+    mode: int
+    """Its permissions."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTree:
+    """A folder, and all files in it."""
+
+    path: str
+    content: bytes
+    """Hash of the whole tree."""
+    folders: tuple[str, ...]
+    """Relative paths, outer before inner."""
+    files: tuple[KeptFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A value with files or folders in it, whose content is kept too."""
+
+    data: bytes
+    """The value's pickle."""
+    places: tuple[KeptFile | KeptTree, ...]
+
+
 def is_plain_array(value: object) -> bool:
     """Return whether `value` is an ndarray (no subclass) that its raw bytes, dtype and shape express exactly."""
     if type(value) is not np.ndarray:

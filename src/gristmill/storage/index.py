@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gristmill.errors import IntegrityError
+from gristmill.storage.columns import holds_files
 from gristmill.storage.segment import KEY_SIZE, Segment, Tombstone, decode_index
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class KeyIndex:
         self._last = 0
         self._own: set[int] = set()
         self._lock = threading.RLock()
+        self._filed: set[int] = set()
         self.damaged: list[int] = []
         """Numbers of segments whose index could not be read: their calls are misses."""
 
@@ -116,6 +118,15 @@ class KeyIndex:
                     positions = range(segment.count) if dead is None else dead
                     why.update({_item(segment.keys, position): tombstone.why for position in positions})
         return [why.get(_item(keys, k), "") for k in range(len(keys) // KEY_SIZE)]
+
+    @property
+    def has_files(self) -> bool:
+        """Whether any of its calls returned files."""
+        return bool(self._filed)
+
+    def filed(self, locators: Array) -> Array:
+        """Return the mask of the `locators` in segments whose calls returned files."""
+        return np.isin(locators >> _SHIFT, list(self._filed)) & (locators >= 0)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -192,6 +203,8 @@ class KeyIndex:
         ordinal = len(self._segments)
         self._segments.append(entry)
         self._ordinals[entry.number] = ordinal
+        if any(map(holds_files, entry.codecs)):
+            self._filed.add(ordinal)
         if entry.count:
             self._starts.setdefault(entry.keys[:KEY_SIZE], ordinal)
             self._unsorted.append(ordinal)

@@ -7,7 +7,7 @@ import contextlib
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import numpy as np
 from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError
-from gristmill.storage.chunks import ChunkFiles, raw_bytes
+from gristmill.identity.files import Dir, File
+from gristmill.storage.chunks import ChunkFiles, DamagedChunkError, raw_bytes
 from gristmill.storage.claims import Claims
 from gristmill.storage.code_record import CodeRecord
-from gristmill.storage.columns import NUMERIC, Packed, as_array, unpack
+from gristmill.storage.columns import NUMERIC, Packed, as_array, holds_files, unpack
 from gristmill.storage.elements import (
     PACK_LIMIT,
     ChunkRef,
+    Filed,
     ObjectRef,
     Pickled,
     is_chunkable,
@@ -30,8 +32,10 @@ from gristmill.storage.elements import (
     to_packed,
 )
 from gristmill.storage.index import KeyIndex
+from gristmill.storage.kept import is_there, keep
 from gristmill.storage.layout import Layout, Scratch
 from gristmill.storage.segment import (
+    DAMAGED,
     KEY_SIZE,
     Provenance,
     Segment,
@@ -185,6 +189,44 @@ class LocalStorage:
             self.bytes_written += len(data)
         return ObjectRef(name)
 
+    def keep_files(self, value: Pickled, places: Sequence[tuple[File | Dir, bytes]]) -> Filed:
+        """Return the stored form of a value with files in it, after copying their content to the store.
+
+        Parameters
+        ----------
+        places
+            The files and folders, with the hashes of their content.
+
+        Raises
+        ------
+        InputError
+            One of them changes meanwhile.
+        StoreError
+            The file system refuses.
+        """
+        kept = []
+        for place, content in dict(places).items():
+            one, written = keep(self.chunks, place, content)
+            kept.append(one)
+            self.bytes_written += written
+        return Filed(value.data, tuple(kept))
+
+    def edited(self, index: KeyIndex, locators: Array, *, repair: bool) -> Array:
+        """Return the mask of the calls at `locators` whose files are not what they returned.
+
+        Parameters
+        ----------
+        repair
+            Put back files that are missing.
+        """
+        edited = np.zeros(len(locators), dtype=bool)
+        for k in np.flatnonzero(index.filed(locators)).tolist():
+            segment, _ = index.locate(int(locators[k]))
+            for output, codec in enumerate(segment.codecs):
+                if holds_files(codec) and not edited[k]:
+                    edited[k] = not self._is_there(index, locators[k : k + 1], output, repair=repair)
+        return edited
+
     def append(self, blocks: Sequence[CallBlock]) -> list[Segment]:
         """Append one segment per block, all in one transaction, and take them into the indexes.
 
@@ -247,7 +289,7 @@ class LocalStorage:
             Its chunk or object is missing or damaged.
         """
         match form:
-            case Pickled(data):
+            case Pickled(data) | Filed(data):
                 return pickle.loads(data)  # noqa: S301 - the store's owner is the user (see Layout.open)
             case ChunkRef():
                 return self.chunks.read(form)
@@ -317,9 +359,27 @@ class LocalStorage:
                 continue
             for position in positions.tolist():
                 self._set_aside(column[position])
-        number = self._ledger.append([encode_tombstone(index.group, dead)])[0]
+        self._bury(index, dead, DAMAGED)
+
+    def take_back(self, index: KeyIndex, locators: Array, why: str) -> None:
+        """Take back the calls at `locators`, whose bytes are not lost."""
+        runs = index.runs(np.sort(locators))
+        self._bury(index, {segment.number: tuple(at.tolist()) for segment, _, at in runs}, why)
+
+    def _bury(self, index: KeyIndex, dead: Mapping[int, tuple[int, ...] | None], why: str) -> None:
+        number = self._ledger.append([encode_tombstone(index.group, dead, why)])[0]
         with self._lock:
-            index.bury(Tombstone(number, dead))
+            index.bury(Tombstone(number, dead, why))
+
+    def _is_there(self, index: KeyIndex, locator: Array, output: int, *, repair: bool) -> bool:
+        try:
+            form = self.forms(index, locator, output)[0]
+            places = form.places if isinstance(form, Filed) else ()
+            return all(is_there(self.chunks, place, repair=repair) for place in places)
+        except IntegrityError as error:
+            if isinstance(error, DamagedChunkError):
+                self.chunks.quarantine(error.checksum, self.layout.quarantine)
+            return False
 
     def _set_aside(self, form: object) -> None:
         if isinstance(form, ChunkRef):

@@ -24,8 +24,8 @@ KEY_SIZE = 16
 _HEAD = struct.Struct("<BBII")
 _CALLS, _TOMBSTONE = 0, 1
 
-DAMAGED, COLLECTED = "damaged", "collected"
-"""Why calls were taken back: their bytes were lost, or deleted to make room."""
+DAMAGED, COLLECTED, EDITED = "damaged", "collected", "edited"
+"""Why calls were taken back: their bytes were lost, or deleted to make room, or a file they returned changed."""
 
 
 @dataclass(frozen=True, slots=True)

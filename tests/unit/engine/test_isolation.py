@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tests.support.calls import CallLog, record
 
-from gristmill import Pipeline, node
+from gristmill import Engine, Pipeline, node
+from gristmill.errors import GristmillError
 
 SMALL, LARGE = 4, 20_000
 
@@ -301,3 +302,38 @@ def test_an_input_changed_between_two_maps_is_another_input(log: CallLog, execut
     given[0] = 5
     assert pipeline.map({"x": given}, map_executor=executor)["total"] == SMALL + 4
     assert len(log.take()) == 2
+
+
+# -- check_mutation
+
+
+def append(items: list[int]) -> int:
+    items.append(1)
+    return len(items)
+
+
+def look(items: list[int]) -> int:
+    return len(items)
+
+
+@pytest.mark.parametrize("items", [[[1], [2, 3]], ([1], [2, 3])])
+def test_check_mutation_fails_what_changes_its_arguments(items: Any, executor: str) -> None:
+    pipeline = Pipeline(
+        [node(append, mapspec="items[i] -> append[i]"), node(look, mapspec="items[i] -> look[i]")]
+    )
+    strict = Engine(map_executor=executor, check_mutation=True)
+    with pytest.raises(GristmillError, match=r"append changed its argument 'items' in place"):
+        pipeline.with_(engine=strict).map({"items": items})
+    result = pipeline.with_(engine=strict).map({"items": items}, on_error="continue")
+    assert result["look"].tolist() == [1, 2]
+    assert [error.output_name for error in result.errors] == ["append", "append"]
+    assert pipeline.map({"items": items}, map_executor=executor)["append"].tolist() == [2, 3]
+
+
+def test_check_mutation_looks_into_writable_arrays_and_constants(executor: str) -> None:
+    strict = Engine(node_executor=executor, check_mutation=True)
+    with pytest.raises(GristmillError, match="overwrite changed its argument 'array'"):
+        Pipeline([node(overwrite, writable=True)], engine=strict).run({"array": np.ones(3)})
+    with pytest.raises(GristmillError, match="append changed its argument 'items'"):
+        Pipeline([append], engine=strict).run({"items": []})
+    assert Pipeline([look], engine=strict).run({"items": [1]}) == {"look": 1}
