@@ -1,5 +1,6 @@
 """The façade `Pipeline`: thin methods over graph, plan, engine and results."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -13,7 +14,7 @@ from gristmill.engine.linking import Linker
 from gristmill.engine.report import Failure
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
-from gristmill.errors import GraphError, InputError
+from gristmill.errors import GraphError, InputError, StoreError
 from gristmill.events import Callback
 from gristmill.explain.findings import explain
 from gristmill.explain.planned import RunPlan, outline
@@ -22,6 +23,7 @@ from gristmill.graph.annotations import check_annotations
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node, node
 from gristmill.graph.wording import did_you_mean, joined
+from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.plan.space import Space
@@ -260,6 +262,8 @@ class Pipeline:
         engine: Engine,
         level: str,
     ) -> Plan:
+        if self.store:
+            Memos.current.offer(str(self.store.location), self.store.remembered_files)
         if not isinstance(inputs, Mapping):
             raise InputError(f"inputs is a {type(inputs).__name__}; pass a mapping of names to values")
         for what in ("node", "map"):
@@ -291,6 +295,9 @@ class Pipeline:
     def _open_stores(self, plan: Plan) -> tuple[Store, Store | None, Stores]:
         store = self.store or Store.temporary()
         private = None if all(node.cache for node in plan.graph.nodes) else Store.temporary()
+        if not store.storage.spec.readonly:
+            with contextlib.suppress(StoreError):  # it will be said by what cannot be done without
+                store.storage.remember_files(Memos.current)
         return store, private, Stores(store.storage, private.storage if private else None)
 
 

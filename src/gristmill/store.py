@@ -96,6 +96,10 @@ class Store:
             self._storage = LocalStorage(self._spec)
         return self._storage
 
+    def remembered_files(self) -> list[bytes]:
+        """Return what the store knows of files that were hashed before."""
+        return self.look().remembered_files()
+
     def look(self) -> LocalStorage:
         """Return what reads; a directory that is no store yet counts as an empty one, and is not made one."""
         if not Layout(self.location).marker.exists():

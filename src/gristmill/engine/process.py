@@ -22,6 +22,7 @@ from gristmill.engine.stagerun import Missing
 from gristmill.engine.stores import Stores, StoresSpec
 from gristmill.engine.worker import StageWorker
 from gristmill.errors import StoreError
+from gristmill.identity.memo import Memos
 
 Array = np.ndarray[Any, Any]
 
@@ -126,6 +127,7 @@ class _OpenStores:
 
     def __init__(self, spec: StoresSpec, stop: threading.Event) -> None:
         self.stores = Stores.open(spec)
+        Memos.current.offer(spec.kept.location, self.stores.kept.remembered_files)
         self.claims = self.stores.kept.claims()
         self._stop = stop
         self._jobs: OrderedDict[str, StageWorker] = OrderedDict()

@@ -22,7 +22,7 @@ from xxhash import xxh3_128, xxh3_128_digest
 from gristmill.errors import DigestError, InputError
 from gristmill.identity import tags
 from gristmill.identity.encoder import Encoder
-from gristmill.identity.memo import Memo, Memos, StatMemo, install_memo, state_of
+from gristmill.identity.memo import Memos, state_of
 from gristmill.identity.primitives import length, text
 
 RACY = 2 * 10**9
@@ -30,8 +30,6 @@ RACY = 2 * 10**9
 
 BLOCK = 1 << 20
 ATTEMPTS = 3
-
-__all__ = ["Dir", "Encounters", "File", "Memo", "MissingFileError", "StatMemo", "install_memo"]
 
 
 class MissingFileError(InputError, FileNotFoundError):
@@ -187,7 +185,7 @@ def file_hash(path: str) -> bytes:
         When it is no regular file, or changes all the time.
     """
     status = _status(path)
-    known = Memos.current.get(path, status)
+    known = Memos.current.get(status)
     if known is not None:
         return known
     if stat.S_ISDIR(status.st_mode):
@@ -214,7 +212,7 @@ def _read(path: str) -> bytes:
             after = os.fstat(file.fileno())
         if state_of(before) == state_of(after):
             if after.st_mtime_ns < started - RACY:
-                Memos.current.put(path, after, content)
+                Memos.current.put(after, content)
             return content
     raise InputError(f"{path!r} changes while it is read; pass it once it is complete")
 
@@ -259,7 +257,7 @@ def _entry(entry: os.DirEntry[str], ancestors: dict[tuple[int, int], int]) -> It
         return
     place = (status.st_dev, status.st_ino)
     if stat.S_ISREG(status.st_mode):
-        yield b"f" + (Memos.current.get(entry.path, status) or _read(entry.path))
+        yield b"f" + (Memos.current.get(status) or _read(entry.path))
     elif not stat.S_ISDIR(status.st_mode):
         raise DigestError(f"{entry.path!r} is neither a file nor a folder, so it has no content to identify")
     elif place in ancestors:

@@ -6,6 +6,7 @@ It knows stored forms, locators and checksums; it does not know nodes, plans or 
 import contextlib
 import pickle
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError
 from gristmill.identity.files import Dir, File
+from gristmill.identity.memo import StatMemo, merged
 from gristmill.storage.chunks import ChunkFiles, DamagedChunkError, raw_bytes
 from gristmill.storage.claims import Claims
 from gristmill.storage.code_record import CodeRecord
@@ -51,7 +53,13 @@ Array = np.ndarray[Any, Any]
 _CACHE_BYTES = 64 * 1024 * 1024
 """Packed payloads kept decoded in memory, so that neighbours are not read and verified again."""
 
-_OBJECT, _CODE = b"o", b"c"
+_OBJECT, _CODE, _FILES = b"o", b"c", b"f"
+
+_FILES_NAME = 8
+"""Bytes in the name of a row of file hashes: the time, in nanoseconds."""
+
+_FILES_ROWS = 16
+"""Rows of file hashes that are merged into one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ class LocalStorage:
         self._chunks: ChunkFiles | None = None
         self._version = -1
         self._generation = 0
+        self._files_known = 0
         self.epoch = 0
         """Grows whenever there may be more to find than before, whoever in this process noticed."""
         self.bytes_written = 0
@@ -324,6 +333,27 @@ class LocalStorage:
             raise IntegrityError(f"the values of segment {segment.number} are missing")
         return provenance_of(body, len(segment.codecs))
 
+    def remembered_files(self) -> list[bytes]:
+        """Return what is known of files, as `StatMemo` takes it; what cannot be read is left out."""
+        return [body for _, body in self._ledger.under(_FILES, _FILES_NAME) if body]
+
+    def remember_files(self, memo: StatMemo) -> None:
+        """Keep what `memo` has learned since the last time.
+
+        Raises
+        ------
+        StoreError
+            The ledger refuses.
+        """
+        block, self._files_known = memo.added(self._files_known)
+        if not block:
+            return
+        rows = self._ledger.under(_FILES, _FILES_NAME)
+        self._ledger.put(_FILES + _name_now(), block)
+        if len(rows) >= _FILES_ROWS:
+            self._ledger.put(_FILES + _name_now(), merged([*(body for _, body in rows if body), block]))
+            self._ledger.delete([_FILES + name for name, _ in rows])
+
     def describe(self, record: CodeRecord, group: bytes) -> None:
         """Keep the code record of a group, unless there is one.
 
@@ -445,6 +475,10 @@ class LocalStorage:
             column = unpack(packed, segment.count)
             self._columns.put(name, column, 64 * segment.count + 2 * len(packed.payload))
         return column
+
+
+def _name_now() -> bytes:
+    return time.time_ns().to_bytes(_FILES_NAME, "big")
 
 
 class _ColumnCache:

@@ -1,13 +1,16 @@
 """Files that calls are given and return: kept, put back, never overwritten, never mistaken for others."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.calls import CallLog, record
+from tests.support.programs import run
 
 from gristmill import Dir, File, MapResult, Pipeline, Store, node
 from gristmill.errors import DigestError, InputError
@@ -297,3 +300,61 @@ def test_a_file_that_changes_during_a_call_keeps_no_result(
     path.write_text("third")
     result = pipeline.map(inputs, map_executor=executor)["text"]
     assert (result if isinstance(result, str) else result.tolist()) in ("third", ["third"])
+
+
+# -- what is remembered of files between processes
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from gristmill import File, Pipeline, node
+from gristmill.identity import files
+
+read = []
+before = files._read
+files._read = lambda path: read.append(path) or before(path)
+
+def size(file):
+    return file.path.stat().st_size
+
+if __name__ == "__main__":
+    paths = sorted(Path(sys.argv[1]).iterdir())
+    pipeline = Pipeline([node(size, mapspec="file[i] -> size[i]")])
+    result = pipeline.map({"file": [File(path) for path in paths]}, map_executor=sys.argv[2])
+    print(len(read), result.stats.computed, sum(result["size"].tolist()))
+"""
+
+
+def test_files_at_rest_are_read_by_the_first_process_only(
+    tmp_path: Path, executor: str, default_store: Path
+) -> None:
+    script, folder = tmp_path / "job.py", tmp_path / "data"
+    script.write_text(PROGRAM)
+    folder.mkdir()
+    for n in range(50):
+        (folder / f"{n:02}").write_text("x" * n)
+        os.utime(folder / f"{n:02}", (1e9, 1e9))
+    assert run(script, folder, "sequential", store=default_store).split() == ["50", "50", "1225"]
+    for added in range(18):  # more rows than are kept
+        (folder / f"a{added:02}").write_text("yy")
+        os.utime(folder / f"a{added:02}", (1e9, 1e9))
+        assert run(script, folder, "sequential", store=default_store).split()[:2] == ["1", "1"]
+    assert run(script, folder, "sequential", store=default_store).split() == ["0", "0", "1261"]
+    (folder / "07").write_text("edited")
+    assert run(script, folder, "sequential", store=default_store).split()[1:] == ["1", "1260"]
+
+
+def test_a_damaged_memo_is_as_good_as_none(tmp_path: Path, default_store: Path) -> None:
+    script, folder = tmp_path / "job.py", tmp_path / "data"
+    script.write_text(PROGRAM)
+    folder.mkdir()
+    (folder / "a").write_text("xyz")
+    os.utime(folder / "a", (1e9, 1e9))
+    assert run(script, folder, "sequential", store=default_store).split() == ["1", "1", "3"]
+    with contextlib.closing(sqlite3.connect(default_store / "ledger" / "cache.db")) as connection:
+        with connection:
+            changed = connection.execute(
+                "UPDATE Cache SET value = x'00' WHERE substr(key, 1, 1) = x'66'"
+            ).rowcount
+        assert changed == 1
+    assert run(script, folder, "sequential", store=default_store).split() == ["1", "0", "3"]

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xxhash import xxh3_128_digest
 
 from gristmill.errors import DigestError, InputError
 from gristmill.identity.digest import digest, digest_block
-from gristmill.identity.files import Dir, File, StatMemo, install_memo
+from gristmill.identity.files import Dir, File
+from gristmill.identity.memo import StatMemo, install_memo, merged
 
 LONG_AGO = 1_000_000_000
 
@@ -126,9 +126,12 @@ def test_a_file_put_in_place_of_another_is_seen(tmp_path: Path) -> None:
 def test_a_memo_survives_as_bytes(tmp_path: Path, memo: StatMemo, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [File(write(tmp_path / str(n), str(n))) for n in range(10)]
     before = digest_block(files)
-    kept = memo.dump()
+    kept, count = memo.added(0)
+    assert count == 10
+    assert memo.added(count) == (b"", 10)
     loaded = StatMemo()
-    loaded.load(kept)
+    loaded.offer("elsewhere", lambda: [kept[:56], kept[56:]])
+    loaded.offer("elsewhere", lambda: [kept])
     install_memo(loaded)
     monkeypatch.setattr("gristmill.identity.files._read", None)
     assert digest_block(files) == before == b"".join(map(digest, files))
@@ -139,22 +142,30 @@ def test_a_torn_memo_is_refused() -> None:
         StatMemo().load(bytes(57))
 
 
-def test_a_memo_of_the_users_own_is_asked_and_told(tmp_path: Path) -> None:
-    class Recorder:
-        def __init__(self) -> None:
-            self.told: list[tuple[str, bytes]] = []
+def test_an_offer_is_taken_once_and_only_when_needed(tmp_path: Path, memo: StatMemo) -> None:
+    asked: list[int] = []
 
-        def get(self, path: str, status: os.stat_result) -> bytes | None:
-            return dict(self.told).get(path)
+    def load() -> list[bytes]:
+        asked.append(1)
+        return []
 
-        def put(self, path: str, status: os.stat_result, content: bytes) -> None:
-            self.told.append((path, content))
+    memo.offer("store", load)
+    assert asked == []
+    for name in "ab":
+        digest(File(write(tmp_path / name, name)))
+    memo.offer("store", load)
+    digest(File(write(tmp_path / "c", "c")))
+    assert asked == [1]
 
-    recorder = Recorder()
-    install_memo(recorder)
-    path = write(tmp_path / "a", "abc")
-    assert digest(File(path)) == digest(File(path))
-    assert recorder.told == [(str(path), xxh3_128_digest(b"abc"))]
+
+def test_merged_memos_know_the_last_state_of_each_file(tmp_path: Path, memo: StatMemo) -> None:
+    paths = [write(tmp_path / name, name) for name in "ab"]
+    digest_block([File(path) for path in paths])
+    write(paths[0], "c")
+    digest(File(paths[0]))
+    block, count = memo.added(0)
+    assert count == 3
+    assert merged([block[:56], block[56:]]) == block[112:] + block[56:112]
 
 
 def test_a_file_larger_than_a_block_is_read_whole(tmp_path: Path) -> None:
