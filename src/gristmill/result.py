@@ -10,6 +10,8 @@ import numpy as np
 from gristmill.engine.deliver import assemble, read_only
 from gristmill.errors import GristmillError, IntegrityError
 from gristmill.graph.wording import did_you_mean, joined
+from gristmill.identity.digest import merkle
+from gristmill.identity.types import Root
 from gristmill.plan.space import Space
 from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.local import LocalStorage
@@ -167,6 +169,30 @@ class MappedOutput:
         if array is not self._array:
             return array
         return read_only(array) if copy is False else array.copy()
+
+    def __digest__(self) -> Root:
+        """Return the identity that it has as a reduction's argument; no element is read for that.
+
+        Raises
+        ------
+        GristmillError
+            Elements are missing, because their calls failed.
+        """
+        every = np.arange(self._space.size)
+        self._check_complete(every)
+        located = self._located
+        return merkle(self._space.shape, located.index.digests(located.locators, located.output).tobytes())
+
+    def assembled(self, form: str) -> Any:
+        """Return all elements as a reduction receives them: `"array"`, or nested `"list"`.
+
+        Raises
+        ------
+        GristmillError
+            Elements are missing, because their calls failed.
+        """
+        self._check_complete(np.arange(self._space.size))
+        return self.tolist() if form == "list" else np.asarray(self)
 
     def tolist(self) -> list[Any]:
         """Return nested lists of the exact elements; None where one is missing."""

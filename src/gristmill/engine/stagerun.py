@@ -180,7 +180,7 @@ class StageRun:
         values: dict[str, Any] = {}
         for argument in self.stage.steps[step].arguments:
             if isinstance(argument, Constant):
-                values[argument.parameter] = argument.given.value
+                values[argument.parameter] = argument.given.delivered
                 continue
             name = argument.source
             source: Source = self.source(name) if name in self._step_of else self.sources[name]

@@ -9,7 +9,7 @@ from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest
 from gristmill.identity.keys import call_prefix
-from gristmill.plan.inputs import MappedInput, WholeInput, mapped_input
+from gristmill.plan.inputs import MappedInput, Reference, WholeInput, mapped_input
 from gristmill.plan.space import Space
 from gristmill.plan.stage import Argument, Constant, Element, Slice, Stage, Step
 
@@ -107,12 +107,10 @@ class _Compiler:
         self._graph = graph
         self._inputs = inputs
         self.mapped: dict[str, MappedInput] = {}
-        self.whole: dict[tuple[str, int], WholeInput] = {}
+        self.whole: dict[tuple[str, int, str], WholeInput] = {}
 
     def arguments(self, node: Node) -> tuple[Argument, ...]:
-        found: list[Argument] = [
-            Constant(node.own_name(name), self._constant(name, value)) for name, value in node.bound.items()
-        ]
+        found: list[Argument] = [self._constant(node, name, value) for name, value in node.bound.items()]
         found += [self._argument(node, name) for name in node.parameters]
         return tuple(sorted(found, key=lambda argument: argument.parameter))
 
@@ -123,7 +121,7 @@ class _Compiler:
             return self._from_node(node, own, name, axes)
         value = self._inputs[name] if name in self._inputs else node.defaults[name]
         if not any(axes):
-            return Constant(own, self._constant(name, value))
+            return self._constant(node, name, value)
         key = f"{name}[{','.join('.' if axis else ':' for axis in axes)}]"
         if key not in self.mapped:
             self.mapped[key] = mapped_input(name, value, axes)
@@ -138,8 +136,10 @@ class _Compiler:
             return Element(own, name, tuple(axis for axis in selected if axis))
         return Slice(own, name, selected, _form(node, own))
 
-    def _constant(self, name: str, value: object) -> WholeInput:
-        return self.whole.setdefault((name, id(value)), WholeInput(name, value))
+    def _constant(self, node: Node, name: str, value: object) -> Constant:
+        own = node.own_name(name)
+        form = _form(node, own) if isinstance(value, Reference) else "value"
+        return Constant(own, self.whole.setdefault((name, id(value), form), WholeInput(name, value, form)))
 
 
 def _form(node: Node, own: str) -> str:
@@ -252,8 +252,15 @@ def _sources(arguments: Iterable[Argument], made: Mapping[str, int]) -> set[str]
 
 def _step(node: Node, arguments: tuple[Argument, ...]) -> Step:
     fingerprint = bytes(node.fingerprint)
-    forms = [(a.parameter, a.form if isinstance(a, Slice) else "value") for a in arguments]
+    forms = [(a.parameter, _delivered_form(a)) for a in arguments]
     return Step(node, fingerprint, call_prefix(fingerprint, _structure(node), forms), arguments)
+
+
+def _delivered_form(argument: Argument) -> str:
+    match argument:
+        case Slice(form=form) | Constant(given=WholeInput(form=form)):
+            return form
+    return "value"
 
 
 def _structure(node: Node) -> bytes:

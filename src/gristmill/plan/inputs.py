@@ -9,18 +9,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from gristmill.errors import DigestError, InputError
 from gristmill.identity.digest import digest, digest_block
 from gristmill.identity.files import Encounters
+from gristmill.identity.types import Root
 
 Array = np.ndarray[Any, Any]
 
 _BLOCK = 1 << 16
 """Elements digested at once, so that what is needed on the way stays small."""
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """A mapped output of an earlier map that is passed on: known without being read."""
+
+    def __digest__(self) -> Root:
+        """Return what identifies it: as an argument, the same as when it was reduced where it was made."""
+
+    def assembled(self, form: str) -> Any:
+        """Return what a reduction receives, `"array"` or `"list"`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +41,17 @@ class WholeInput:
 
     name: str
     value: Any
+    form: str = "value"
+    """How a `Reference` is delivered: `"array"` or `"list"`."""
+
+    @cached_property
+    def delivered(self) -> Any:
+        """What calls get."""
+        return self.value.assembled(self.form) if isinstance(self.value, Reference) else self.value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave a reference here: it belongs to the store that this process has open."""
+        return {**self.__dict__, "value": self.delivered, "_identity": self._identity}
 
     @property
     def digest(self) -> bytes:
@@ -105,6 +128,8 @@ def mapped_input(name: str, value: object, axes: tuple[str | None, ...]) -> Mapp
         The value has no such dimensions, or is nothing that a map can index.
     """
     named = tuple(d for d, axis in enumerate(axes) if axis is not None)
+    if isinstance(value, Reference):
+        value = value.assembled("list")
     array = _as_array(value)
     if array is not None:
         return _from_array(name, array, axes, named)
