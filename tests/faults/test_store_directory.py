@@ -196,6 +196,36 @@ def test_a_damaged_marker_is_refused(text: str, finished: Path) -> None:
     assert contents(finished) == before
 
 
+def test_a_marker_with_one_flipped_bit_is_mended(finished: Path) -> None:
+    marker = finished / "store.json"
+    told, inode = marker.read_bytes(), marker.stat().st_ino
+    for at in range(len(told)):
+        marker.write_bytes(told[:at] + bytes([told[at] ^ (1 << at % 8)]) + told[at + 1 :])
+        with Store(finished) as store:
+            store.storage.refresh()
+        assert marker.read_bytes() == told
+    assert marker.stat().st_ino == inode
+    assert use(finished) == [2, 4]
+
+
+def test_a_damaged_marker_is_left_alone_by_who_may_not_write(finished: Path) -> None:
+    marker = finished / "store.json"
+    damaged = marker.read_bytes().replace(b"checksum", b"chdcksum")
+    marker.write_bytes(damaged)
+    with Store(finished, readonly=True) as store:
+        store.storage.refresh()
+    assert marker.read_bytes() == damaged
+
+
+def test_the_next_format_is_refused_however_near_it_looks(finished: Path) -> None:
+    marker = finished / "store.json"
+    marker.write_bytes(marker.read_bytes().replace(b'"gristmill": 1', b'"gristmill": 2'))
+    before = contents(finished)
+    with pytest.raises(StoreVersionError, match="has format 2"):
+        use(finished)
+    assert contents(finished) == before
+
+
 def test_a_store_without_its_marker_is_refused(finished: Path) -> None:
     (finished / "store.json").unlink()
     before = contents(finished)

@@ -23,6 +23,11 @@ _MARKER = "store.json"
 _CHUNK_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}]
 
 
+_MARKER_BYTES = (
+    json.dumps({"gristmill": FORMAT, "checksum": "xxh3_128", "chunk_codecs": _CHUNK_CODECS}, indent=1) + "\n"
+).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The paths of one store."""
@@ -80,7 +85,7 @@ class Layout:
             self._check_owner()
         if not self.marker.exists():
             self._create(readonly=readonly)
-        self._check_format()
+        self._check_format(readonly=readonly)
 
     def identity(self) -> tuple[int, int]:
         """Return what tells this store from another one at the same place; (0, 0) where there is none."""
@@ -109,18 +114,19 @@ class Layout:
             raise StoreError(f"cannot make a store at {self.root}: {error}") from error
 
     def _write_marker(self) -> None:
-        text = json.dumps(
-            {"gristmill": FORMAT, "checksum": "xxh3_128", "chunk_codecs": _CHUNK_CODECS}, indent=1
-        )
         temporary = self.scratch / f"{_MARKER}.{os.urandom(8).hex()}"
-        temporary.write_text(text + "\n")
+        temporary.write_bytes(_MARKER_BYTES)
         with contextlib.suppress(FileExistsError):
             os.link(temporary, self.marker)
         temporary.unlink()
 
-    def _check_format(self) -> None:
+    def _check_format(self, *, readonly: bool) -> None:
         try:
-            found = json.loads(self.marker.read_text())["gristmill"]
+            data = self.marker.read_bytes()
+            if _differing_bits(data, _MARKER_BYTES) == 1:  # no other format is as near as that
+                self._mend_marker(readonly=readonly)
+                return
+            found = json.loads(data)["gristmill"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreVersionError(
                 f"{self.marker} cannot be read ({error}); this is no store of gristmill's"
@@ -130,6 +136,12 @@ class Layout:
                 f"the store at {self.root} has format {found}; this gristmill reads format {FORMAT}. "
                 "Use the gristmill that wrote it, or another directory."
             )
+
+    def _mend_marker(self, *, readonly: bool) -> None:
+        """Write the marker over itself: its inode is what tells this store from another at the same place."""
+        if not readonly:
+            with contextlib.suppress(OSError), self.marker.open("r+b") as file:
+                file.write(_MARKER_BYTES)
 
     def _check_owner(self) -> None:
         status = self.root.stat()
@@ -143,6 +155,12 @@ class Layout:
                 f"the store at {self.root} can be written by other users (mode {status.st_mode & 0o777:o}). "
                 f"Run `chmod 700 {self.root}`, or pass trust=True."
             )
+
+
+def _differing_bits(left: bytes, right: bytes) -> int:
+    if len(left) != len(right):
+        return 8 * max(len(left), len(right))
+    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).bit_count()
 
 
 class Scratch:
