@@ -16,9 +16,9 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
@@ -47,7 +47,9 @@ _SETTINGS = {
     "disk_min_file_size": _INLINE_LIMIT,
 }
 
+T = TypeVar("T")
 _NUMBER = struct.Struct(">Q")
+_DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_text(CAST(filename AS BLOB))"
 _CHANCE_BITS = 21
 """Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
 _COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
@@ -138,9 +140,22 @@ class DamagedError(StoreError):
 
 def _is_damage(error: Exception) -> bool:
     """Whether SQLite says that the file is no database, or one whose pages contradict each other."""
-    if isinstance(error, UnicodeDecodeError):  # in the text of its schema
+    if isinstance(error, UnicodeDecodeError) or _is_one_row(error):  # the first in the text of its schema
         return True
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+
+
+def _is_one_row(error: Exception) -> bool:
+    """Whether it is the text of a single row that cannot be decoded."""
+    return isinstance(error, sqlite3.OperationalError) and "Could not decode to UTF-8" in str(error)
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Open:
@@ -194,23 +209,15 @@ class Ledger:
         StoreError
             The ledger is read-only, full or locked; nothing was appended.
         """
-        try:
-            with self._writing() as cache:
-                return self._append_all(cache, entries)
-        except DamagedError:
-            with self._writing() as cache:
-                return self._append_all(cache, entries)
+        return self._write(lambda cache: self._append_all(cache, entries))
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
-        with self._writing() as cache:
-            cache.set(key, seal(key, body), retry=False)
+        self._write(lambda cache: cache.set(key, seal(key, body), retry=False))
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Delete the rows of `keys`; missing ones are ignored."""
-        with self._writing() as cache:
-            for key in keys:
-                cache.delete(key, retry=False)
+        self._write(lambda cache: [cache.delete(key, retry=False) for key in keys])
 
     def get(self, key: bytes) -> bytes | None:
         """Return the body stored under `key`, or None.
@@ -299,6 +306,15 @@ class Ledger:
             counter = None
         return max(highest, _NUMBER.unpack(counter)[0] if counter else 0)
 
+    def _write(self, action: Callable[[diskcache.Cache], T]) -> T:
+        """Do something in one transaction; once more, if what was damaged could be put out of the way."""
+        try:
+            with self._writing() as cache:
+                return action(cache)
+        except DamagedError:
+            with self._writing() as cache:
+                return action(cache)
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[diskcache.Cache]:
         if self._readonly:
@@ -310,7 +326,8 @@ class Ledger:
                     yield cache
             except (diskcache.Timeout, sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 if _is_damage(error):
-                    self._set_aside()
+                    if not (_is_one_row(error) and self._drop_undecodable()):
+                        self._set_aside()
                     raise DamagedError(
                         f"the ledger of the store at {self._directory.parent} is damaged"
                     ) from error
@@ -365,8 +382,23 @@ class Ledger:
             isolation_level=None,
             check_same_thread=False,
         )
+        # A damaged file name is the fault of one row, and found out where it is used.
+        reader.text_factory = lambda data: data.decode("utf-8", "replace")
         reader.execute("PRAGMA trusted_schema = 0")
         return reader
+
+    def _drop_undecodable(self) -> bool:
+        """Delete the rows whose file name is no text; return whether that was possible."""
+        self.close()
+        path = self._directory / "cache.db"
+        try:
+            with contextlib.closing(sqlite3.connect(path, _BUSY_SECONDS)) as connection:
+                connection.create_function("is_text", 1, _is_text, deterministic=True)
+                with connection:
+                    connection.execute(_DROP_UNDECODABLE)
+        except sqlite3.Error:
+            return False
+        return True
 
     def _set_aside(self) -> None:
         """Begin a new database: what the old one held is computed again."""

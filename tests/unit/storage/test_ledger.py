@@ -274,3 +274,17 @@ def test_a_fork_has_connections_of_its_own(ledger: Ledger) -> None:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert [body for _, body in indexes(ledger)] == [b"index of parent", b"index of child"]
+
+
+def test_a_file_name_that_is_no_text_is_the_damage_of_one_row(ledger: Ledger, directory: Path) -> None:
+    ledger.append([entry(b"a")])
+    for name in (b"o", b"p"):
+        ledger.put(name + GROUP, LARGE)
+    with database(directory) as connection:
+        damage = "UPDATE Cache SET filename = CAST(x'ff61fe' AS TEXT) WHERE key = ?"
+        assert connection.execute(damage, (b"o" + GROUP,)).rowcount == 1
+    with pytest.raises(IntegrityError):
+        ledger.get(b"o" + GROUP)
+    ledger.put(b"o" + GROUP, LARGE)
+    assert ledger.get(b"o" + GROUP) == ledger.get(b"p" + GROUP) == LARGE
+    assert [body for _, body in indexes(ledger)] == [b"index of a"]
