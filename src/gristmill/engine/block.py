@@ -264,16 +264,13 @@ class Block:
         source = self._source(name)
         if not source.holds_files:
             return
-        for elements in self._elements(argument, self._positions[rows]):
-            yield zip(
-                map(source.load, source.forms(elements)), source.digests(elements).tolist(), strict=True
-            )
-
-    def _elements(self, argument: Element | Slice, positions: Array) -> Iterable[Array]:
-        """For each position, which elements of its source an argument takes."""
-        if isinstance(argument, Slice):
-            return (elements for elements, _ in slices.parts(argument, self._job, positions))
-        return self._job.space.elements(positions, argument.axes)[:, np.newaxis]
+        if isinstance(argument, Element):
+            elements = self._job.space.elements(self._positions[rows], argument.axes)
+            for pair in _identified(source, elements):
+                yield (pair,)
+            return
+        for elements, _ in slices.parts(argument, self._job, self._positions[rows]):
+            yield _identified(source, elements)
 
     def _release(self, calls: "_Calls", places: Array) -> None:
         self._worker.claims.drop(_pick(calls.keys, places[calls.claimed[places]], len(calls.rows)))
@@ -465,6 +462,10 @@ class Block:
             whole = np.ones(len(elements), dtype=bool)
             values = self._one_by_one(name, elements, whole, writable=True)
             return values if whole.all() else None
+
+
+def _identified(source: Source, elements: Array) -> Iterable[tuple[Any, bytes]]:
+    return zip(map(source.load, source.forms(elements)), source.digests(elements).tolist(), strict=True)
 
 
 def _is_still(value: Any, identity: bytes) -> bool:

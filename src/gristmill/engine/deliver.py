@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from gristmill.errors import StoreError
+from gristmill.identity.files import Dir, File
 from gristmill.storage.elements import SCALARS, Pickled, pickle_value
 
 Array = np.ndarray[Any, Any]
+
+
+_IMMUTABLE = (File, Dir)
 
 
 class Shared:
@@ -29,7 +33,7 @@ class Shared:
 def as_form(value: object) -> object:
     """Return what copies of an input are made from, call by call."""
     kind = type(value)
-    if kind in SCALARS or kind is np.ndarray or issubclass(kind, np.generic):
+    if kind in SCALARS or kind in _IMMUTABLE or kind is np.ndarray or issubclass(kind, np.generic):
         return value
     try:
         return Pickled(pickle_value(value))
