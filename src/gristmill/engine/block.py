@@ -94,9 +94,7 @@ class Block:
             for name in runner.inner:
                 alive &= self._columns[name].alive
             for argument in runner.task.arguments:
-                if isinstance(argument, Element) and argument.source in self._job.dead:
-                    elements = self._job.space.elements(self._positions, argument.axes)
-                    alive &= ~self._job.dead[argument.source][elements]
+                alive &= ~self._lacks(runner, argument)
             if self._again and self._worker.failed_at:
                 tried = self._worker.failed_at
                 alive &= [(number, position) not in tried for position in self._positions.tolist()]
@@ -104,6 +102,19 @@ class Block:
             if len(rows):
                 self._run_step(number, runner, rows)
         return self._positions[self._waiting]
+
+    def _lacks(self, runner: Runner, argument: Argument) -> Array:
+        """Mask of the positions that cannot be run, because what an argument comes from has failed upstream."""
+        none = np.zeros(len(self._positions), dtype=bool)
+        if isinstance(argument, Constant) or argument.source not in self._job.dead:
+            return none
+        dead = self._job.dead[argument.source]
+        if isinstance(argument, Element):
+            return np.asarray(dead[self._job.space.elements(self._positions, argument.axes)])
+        if runner.node.errors != "skip":
+            return none
+        shape = self._job.shapes[argument.source]
+        return np.asarray(dead[self._job.space.slices(self._positions, argument.axes, shape)].any(axis=1))
 
     def _run_step(self, number: int, runner: Runner, rows: Array) -> None:
         columns = self._digests(runner, rows)

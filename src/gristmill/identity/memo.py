@@ -10,6 +10,8 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterable
+from types import MethodType
+from weakref import WeakMethod
 
 _ROW = struct.Struct("<5Q16s")
 _KEY = struct.Struct("<5Q")
@@ -26,7 +28,7 @@ class StatMemo:
     def __init__(self) -> None:
         self._hashes: dict[bytes, bytes] = {}
         self._added: list[bytes] = []
-        self._offers: dict[str, Callable[[], Iterable[bytes]]] = {}
+        self._offers: dict[str, Callable[[], Callable[[], Iterable[bytes]] | None]] = {}
         self._taken: set[str] = set()
         self._lock = threading.Lock()
 
@@ -54,10 +56,12 @@ class StatMemo:
         Parameters
         ----------
         name
-            Where they are; a second offer of the same is ignored.
+            Where they are; what was taken from there is not asked for again.
+        load
+            If it is a method, its object is not kept alive for this.
         """
         if name not in self._taken:
-            self._offers[name] = load
+            self._offers[name] = WeakMethod(load) if isinstance(load, MethodType) else lambda: load
 
     def added(self, since: int) -> tuple[bytes, int]:
         """Return what was put after the first `since` entries, 56 bytes each, and how many there are now."""
@@ -79,7 +83,8 @@ class StatMemo:
             while self._offers:
                 name, load = self._offers.popitem()
                 self._taken.add(name)
-                for block in load():
+                loader = load()
+                for block in loader() if loader is not None else ():
                     self.load(block)
 
 

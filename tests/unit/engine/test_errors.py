@@ -182,6 +182,31 @@ def test_a_reduction_over_a_failed_element_does_not_run(log: CallLog, executor: 
         result["total"]
 
 
+def test_a_reduction_over_a_failed_element_does_not_run_because_something_beside_it_does(
+    log: CallLog, executor: str
+) -> None:
+    path = log.path
+
+    def total(invert: Any) -> float:
+        record(path, "total")
+        return float(invert.sum())
+
+    def after(total: float) -> float:
+        record(path, "after")
+        return total
+
+    def beside(k: int) -> int:
+        record(path, "beside")
+        return k
+
+    nodes = [INVERT, node(total), node(after), node(beside)]
+    result = Pipeline(nodes).map(
+        {"x": [1, 0], "k": 3}, output_name=["after", "beside"], on_error="continue", map_executor=executor
+    )
+    assert log.take() == ["beside"]
+    assert result["beside"] == 3
+
+
 def test_only_the_rows_with_a_failure_are_not_reduced(executor: str) -> None:
     def ratio(x: int, y: int) -> float:
         return x / y

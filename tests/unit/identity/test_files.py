@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,6 +157,19 @@ def test_an_offer_is_taken_once_and_only_when_needed(tmp_path: Path, memo: StatM
     memo.offer("store", load)
     digest(File(write(tmp_path / "c", "c")))
     assert asked == [1]
+
+
+def test_an_offer_keeps_nobody_alive(tmp_path: Path, memo: StatMemo) -> None:
+    class Owner:
+        def load(self) -> list[bytes]:
+            return [bytes(57)]
+
+    owner = Owner()
+    alive = weakref.ref(owner)
+    memo.offer("store", owner.load)
+    del owner
+    assert alive() is None
+    assert digest(File(write(tmp_path / "a", "a")))
 
 
 def test_merged_memos_know_the_last_state_of_each_file(tmp_path: Path, memo: StatMemo) -> None:
