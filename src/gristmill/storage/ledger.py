@@ -392,7 +392,7 @@ class Ledger:
         self.close()
         path = self._directory / "cache.db"
         try:
-            with contextlib.closing(sqlite3.connect(path, _BUSY_SECONDS)) as connection:
+            with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
                 connection.create_function("is_text", 1, _is_text, deterministic=True)
                 with connection:
                     connection.execute(_DROP_UNDECODABLE)
