@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gristmill.engine.engine import Engine as Engine
+    from gristmill.engine.mapped import MappedOutput as MappedOutput
     from gristmill.errors import DigestError as DigestError
     from gristmill.errors import GraphError as GraphError
     from gristmill.errors import GristmillError as GristmillError
@@ -41,13 +42,13 @@ if TYPE_CHECKING:
     from gristmill.observe.progress import ProgressCallback as ProgressCallback
     from gristmill.pipeline import Pipeline as Pipeline
     from gristmill.result import ItemError as ItemError
-    from gristmill.result import MappedOutput as MappedOutput
     from gristmill.result import MapResult as MapResult
     from gristmill.result import Stats as Stats
     from gristmill.store import Store as Store
 
 _HOMES = {
     "engine.engine": ("Engine",),
+    "engine.mapped": ("MappedOutput",),
     "errors": (
         "DigestError",
         "GraphError",
@@ -71,7 +72,7 @@ _HOMES = {
     "identity.fingerprint": ("CodeReport", "Part", "fingerprint"),
     "observe.progress": ("ProgressCallback",),
     "pipeline": ("Pipeline",),
-    "result": ("ItemError", "MapResult", "MappedOutput", "Stats"),
+    "result": ("ItemError", "MapResult", "Stats"),
     "store": ("Store",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,9 @@ import numpy as np
 from gristmill.engine.engine import Engine, Execution
 from gristmill.engine.interrupts import Interrupts, guarded
 from gristmill.engine.linking import Linker
+from gristmill.engine.mapped import MappedOutput
 from gristmill.engine.report import Failure
+from gristmill.engine.sources import OutputSource
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import GraphError, InputError, StoreError
@@ -27,10 +30,12 @@ from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.plan.space import Space
-from gristmill.result import ItemError, Located, MappedOutput, MapResult, Stats, lazy
+from gristmill.result import ItemError, MapResult, Stats, lazy
 from gristmill.store import Store
 
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
+
+Array = np.ndarray[Any, Any]
 
 _DEFAULT: Any = object()
 _HEALING = Engine(map_executor="sequential")
@@ -352,17 +357,19 @@ def _result(
     plan: Plan, stores: Stores, keep: object, execution: Execution, views: Mapping[str, str]
 ) -> MapResult:
     stages = execution.outcome.stages
-    located = {name: _located(stages, plan, name) for name in plan.outputs}
+    sources = {name: _source(stages, plan, name) for name in plan.outputs}
 
-    def heal(_alive: object = keep) -> None:  # a temporary store lives as long as its results
+    def mend(source: OutputSource, positions: Array, _alive: object = keep) -> None:
+        """Compute what is lost of an output again; a temporary store lives as long as its results."""
+        source.set_aside(positions)
         again = _HEALING.execute(plan, stores, level="map", on_error="continue").outcome.stages
-        for name, place in located.items():
-            place.locators = _located(again, plan, name).locators
+        for name, other in sources.items():
+            other.locators = _source(again, plan, name).locators
 
     outputs: dict[str, Any] = {}
-    for name, place in located.items():
+    for name, source in sources.items():
         space = Space(plan.axes[name], plan.shapes[name])
-        output = MappedOutput(name, space, place, heal)
+        output = MappedOutput(name, space, source, partial(mend, source))
         outputs[name] = output if plan.axes[name] else lazy(output.scalar)
     failures = [(run, failure) for run in stages.values() for _, failure in sorted(run.failures.items())]
     stats = Stats(
@@ -378,11 +385,8 @@ def _result(
     return MapResult(outputs, errors, stats, execution.run_id, views)
 
 
-def _located(stages: Mapping[int, StageRun], plan: Plan, name: str) -> Located:
-    run = stages[plan.stage_of(name).number]
-    k = run.step_of(name)
-    output = run.stage.steps[k].outputs.index(name)
-    return Located(run.storage(k), run.indexes[k], run.locators[k], output)
+def _source(stages: Mapping[int, StageRun], plan: Plan, name: str) -> OutputSource:
+    return stages[plan.stage_of(name).number].source(name)
 
 
 def _item_error(run: StageRun, failure: Failure) -> ItemError:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gristmill.engine import slices
 from gristmill.engine.calls import Live, Outcome, OutputColumn, describe_failure
-from gristmill.engine.deliver import as_form, assemble, deliver
+from gristmill.engine.deliver import as_form, deliver
 from gristmill.engine.report import BatchReport, Lost
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST, Source, load_input, take
@@ -84,6 +84,8 @@ class Block:
         self._again = again
         self._columns: dict[str, _Column] = {}
         self._waiting = np.zeros(len(positions), dtype=bool)
+        self._unread: dict[int, list[Lost]] = {}
+        """By row, what a running call could not read of an argument that it reads itself."""
 
     def run(self) -> Array:
         """Evaluate the steps in order; return the positions that wait for somebody else."""
@@ -111,10 +113,7 @@ class Block:
         dead = self._job.dead[argument.source]
         if isinstance(argument, Element):
             return np.asarray(dead[self._job.space.elements(self._positions, argument.axes)])
-        if runner.node.errors != "skip":
-            return none
-        shape = self._job.shapes[argument.source]
-        return np.asarray(dead[self._job.space.slices(self._positions, argument.axes, shape)].any(axis=1))
+        return slices.lacking(argument, self._job, self._positions) if runner.node.errors == "skip" else none
 
     def _run_step(self, number: int, runner: Runner, rows: Array) -> None:
         columns = self._digests(runner, rows)
@@ -235,11 +234,20 @@ class Block:
             chosen = chosen[kept]
         if len(chosen):
             outcome = runner.caller.run(arguments, len(chosen))
+            self._check_reading(calls.rows[chosen], outcome)
             self._check_files(runner, calls.rows[chosen], outcome)
             self._report.computed[number] += len(chosen) - len(outcome.failures) - len(outcome.unmade)
             self._record(number, runner, calls, chosen, outcome)
             if outcome.interrupt is not None:
                 raise outcome.interrupt
+
+    def _check_reading(self, rows: Array, outcome: Outcome) -> None:
+        """Disregard the calls that met damage in what they read themselves, whatever they made of it."""
+        for k, row in enumerate(rows.tolist() if self._unread else ()):
+            if (lost := self._unread.pop(row, None)) is not None:
+                outcome.failures.pop(k, None)
+                outcome.unmade.add(k)
+                self._report.lost += dict.fromkeys(lost)
 
     def _check_files(self, runner: Runner, rows: Array, outcome: Outcome) -> None:
         """Fail the calls whose arguments had files in them that have changed since they were identified."""
@@ -313,9 +321,9 @@ class Block:
             made.forms if whole else [made.forms[k] for k in done.tolist()] for made in outcome.outputs
         )
         mapped = {
-            a.parameter: _pick(calls.columns[a.parameter], chosen, count)
+            a.parameter: _pick(_each(calls.columns[a.parameter], count), chosen, count)
             for a in runner.task.arguments
-            if not isinstance(a, Constant) and len(calls.columns[a.parameter]) == count * SIZE
+            if not isinstance(a, Constant)
         }
         if self._worker.distrusted:
             self._worker.distrusted.difference_update(np.frombuffer(keys, dtype=DIGEST).tolist())
@@ -452,17 +460,42 @@ class Block:
 
     def _slices(self, argument: Slice, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
         found: list[Any] = []
+        shared = None
         for k, (elements, shape) in enumerate(slices.parts(argument, self._job, self._positions[rows])):
+            if argument.form in slices.LAZY:
+                found.append(self._reader(argument, elements, shape, int(rows[k]), readable[k : k + 1]))
+                continue
+            if shared is not None:
+                found.append(shared)
+                continue
             values = self._gather(argument.source, elements)
             if values is None:
                 readable[k] = False
                 found.append(None)
                 continue
-            value = assemble(values, shape, argument.form)
+            value = slices.assembled(values, argument, shape)
             if isinstance(value, np.ndarray):
                 value.flags.writeable = writable
+                if argument.is_whole and not writable and value.dtype != object:
+                    shared = value
             found.append(value)
         return found
+
+    def _reader(
+        self, argument: Slice, elements: Array, shape: tuple[int, ...], row: int, readable: Array
+    ) -> Any:
+        """What a call reads a slice with; what it finds damaged is lost, and so is what the call returns then."""
+        name = argument.source
+        source = self._source(name)
+        if len(gone := slices.vanished(source, elements)):
+            self._report.lost += [Lost(name, position) for position in gone.tolist()]
+            readable[0] = False
+            return None
+
+        def lost(positions: Array) -> None:
+            self._unread.setdefault(row, []).extend(Lost(name, p) for p in positions.tolist())
+
+        return slices.reader(source, argument, elements, shape, lost)
 
     def _gather(self, name: str, elements: Array) -> Sequence[Any] | None:
         """The elements of a slice, or None where some are lost."""
@@ -484,6 +517,11 @@ def _is_still(value: Any, identity: bytes) -> bool:
         return bytes(digest(value)) == identity
     except (DigestError, InputError, OSError):  # it is gone, or changing right now
         return False
+
+
+def _each(column: bytes, count: int) -> bytes:
+    """Return a column of digests with one for each call."""
+    return column if len(column) == count * SIZE else column * count
 
 
 def _pick(block: bytes, chosen: Array, count: int) -> bytes:

@@ -60,8 +60,8 @@ class Outcome:
     """By place in the column."""
     size: int
     """Estimated bytes that will be packed into segments."""
-    unmade: range = range(0)
-    """Places of calls that were not made, because of `interrupt`."""
+    unmade: set[int] = field(default_factory=set)
+    """Places of calls that count for nothing: they were not made, because of `interrupt`, or not to the end."""
     interrupt: KeyboardInterrupt | None = None
     """What the user stopped the calls with."""
 
@@ -176,7 +176,7 @@ class Caller:
         @calls_users_code
         def checked(*positional: Any, **named: Any) -> Any:
             given = dict(zip(names, positional, strict=True)) | named
-            before = {name: digest(value) for name, value in given.items() if type(value) not in SCALARS}
+            before = {name: digest(value) for name, value in given.items() if _is_mutable(value)}
             result = call(*positional, **named)
             for name, identity in before.items():
                 if digest(given[name]) != identity:
@@ -253,7 +253,7 @@ class Caller:
         count: int,
         interrupt: KeyboardInterrupt | None = None,
     ) -> Outcome:
-        unmade = range(len(results), count)
+        unmade = set(range(len(results), count))
         results += [None] * len(unmade)
         width = len(self._node.output_names)
         parts = [results] if self._single else [[r and r[k] for r in results] for k in range(width)]
@@ -268,6 +268,14 @@ class Caller:
         kept = [r if type(r) is _Kept else self._keep_one(r) for r in results]
         live = {k: item.live for k, item in enumerate(kept) if item.live is not None}
         return OutputColumn([item.form for item in kept], b"".join([item.digest for item in kept]), live)
+
+
+def _is_mutable(value: object) -> bool:
+    """Whether a call may change `value`; a zarr array that it reads from is no reason to read all of it."""
+    kind = type(value)
+    return kind not in SCALARS and not (
+        kind.__module__.startswith("zarr.") and getattr(value, "read_only", False)
+    )
 
 
 def _is_reference(form: object) -> bool:

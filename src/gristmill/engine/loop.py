@@ -20,13 +20,14 @@ from gristmill.engine.calls import describe_failure
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.report import BatchReport, Failure
-from gristmill.engine.sources import InputSource, OutputSource, Source
+from gristmill.engine.sources import OutputSource, Source, open_input
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import IntegrityError, WorkerDiedError
 from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
 from gristmill.identity.types import SIZE
 from gristmill.plan.compile import Plan
+from gristmill.plan.inputs import GivenOutput, MappedInput
 from gristmill.plan.stage import Constant, Stage
 
 Array = np.ndarray[Any, Any]
@@ -148,7 +149,7 @@ class Loop:
         self._on_landed = on_landed
         self._active: dict[int, _Active] = {}
         self._flights: dict[Future[BatchReport], _Flight] = {}
-        self._inputs: dict[str, InputSource] = {key: InputSource(one) for key, one in plan.inputs.items()}
+        self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
         self._polled = 0.0
         self._repeats: Counter[tuple[str, int]] = Counter()
@@ -396,17 +397,38 @@ class Loop:
         by_name: dict[str, set[int]] = {}
         for name, position in lost:
             self._repeats[name, position] += 1
-            if name in self._inputs or self._repeats[name, position] > _REPEATS:
+            if self._repeats[name, position] > _REPEATS or isinstance(
+                self._plan.inputs.get(name), MappedInput
+            ):
                 raise IntegrityError(
                     f"element {position} of {name!r} cannot be read back, although it was computed and stored "
                     f"{_REPEATS} times; does this disk return what is written to it?"
                 )
             by_name.setdefault(name, set()).add(position)
         for name, positions in by_name.items():
-            self._take_back(name, np.array(sorted(positions)))
+            chosen = np.array(sorted(positions))
+            if name in self._plan.inputs:
+                self._mend(name, chosen)
+            else:
+                self._take_back(name, chosen)
         for reader in self._active.values() if lost else ():
             if reader.transport is not None:
                 reader.transport.forget(reader.run)
+
+    def _mend(self, name: str, positions: Array) -> None:
+        """Have elements of an earlier map computed again, which this one was given by reference."""
+        given = self._plan.inputs[name]
+        if isinstance(given, GivenOutput):
+            self._tell_lost(
+                given.name, [tuple(map(int, np.unravel_index(p, given.shape))) for p in positions]
+            )
+            given.output.mend(positions)
+
+    def _tell_lost(self, name: str, indices: Sequence[tuple[int, ...]]) -> None:
+        for index in indices:
+            self._observers.tell(
+                "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
+            )
 
     def _take_back(self, name: str, positions: Array) -> None:
         upstream = self._active[self._plan.stage_of(name).number]
@@ -417,11 +439,7 @@ class Loop:
             return  # they are being computed again already
         upstream.run.storage(step).quarantine(upstream.run.indexes[step], locators, output)
         upstream.pending.append(positions)
-        for position in positions.tolist():
-            index = upstream.run.space.index(position)
-            self._observers.tell(
-                "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
-            )
+        self._tell_lost(name, [upstream.run.space.index(position) for position in positions.tolist()])
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
         """A process died with this batch: what it finished is kept, the rest is run one by one."""

@@ -45,7 +45,7 @@ class Runner:
             other.prefix == task.prefix for other in job.tasks[number + 1 :]
         )
         self.constants = {
-            a.parameter: as_form(a.given.delivered) for a in task.arguments if isinstance(a, Constant)
+            a.parameter: as_form(a.given.value) for a in task.arguments if isinstance(a, Constant)
         }
         self.notes = constant_notes(task.arguments, task.node.own_private)
         self._name = node_name(task.node)

@@ -14,9 +14,9 @@ import numpy as np
 
 from gristmill.engine.deliver import Shared, as_form
 from gristmill.engine.stores import Stores
-from gristmill.errors import InputError
+from gristmill.errors import InputError, IntegrityError
 from gristmill.identity.types import SIZE
-from gristmill.plan.inputs import MappedInput
+from gristmill.plan.inputs import GivenOutput, MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
 from gristmill.storage.elements import SCALARS, Pickled, pickle_value
 from gristmill.storage.index import MISSING, KeyIndex
@@ -93,7 +93,7 @@ class InputSource:
 
 
 class OutputSource:
-    """The output of another stage, in the store.
+    """One output of a node, in the store: of another stage, or of an earlier map.
 
     Parameters
     ----------
@@ -115,22 +115,22 @@ class OutputSource:
         output: int,
         digests: Array | None = None,
     ) -> None:
-        self._storage = storage
-        self._index = index
-        self._locators = locators
-        self._output = output
+        self.storage = storage
+        self.index = index
+        self.locators = locators
+        self.output = output
         self._digests = digests
 
     @property
     def holds_files(self) -> bool:
         """Whether there are files in the elements."""
-        return self._index.has_files
+        return self.index.has_files
 
     def digests(self, positions: Array) -> Array:
         """Return the elements' digests as 16-byte items."""
         if self._digests is not None:
             return take(self._digests, positions)
-        return self._index.digests(take(self._locators, positions), self._output)
+        return self.index.digests(take(self.locators, positions), self.output)
 
     def forms(self, positions: Array) -> Sequence[Any]:
         """Return the elements' stored forms.
@@ -140,21 +140,62 @@ class OutputSource:
         IntegrityError
             One of them is not in the store any more.
         """
-        return self._storage.forms(self._index, take(self._locators, positions), self._output)
+        return self.storage.forms(self.index, take(self.locators, positions), self.output)
+
+    def packed(self) -> Array | None:
+        """Return all elements as one array with an axis over them; None where they are not packed numbers of a kind.
+
+        Raises
+        ------
+        IntegrityError
+            One of them is not in the store any more.
+        """
+        return self.storage.array(self.index, self.locators, self.output)
 
     def load(self, form: object) -> Any:
         """Return a private value of a stored form."""
-        return self._storage.value(form)
+        return self.storage.value(form)
+
+    def part(self, positions: Array) -> "OutputSource":
+        """Return the elements at `positions` as a source of their own."""
+        digests = None if self._digests is None else take(self._digests, positions)
+        return OutputSource(self.storage, self.index, take(self.locators, positions), self.output, digests)
+
+    def damaged(self, positions: Array) -> Array:
+        """Return those of `positions` whose bytes cannot be read back."""
+        return np.array([p for p in positions.tolist() if not self._is_intact(p)], dtype=np.int64)
+
+    def set_aside(self, positions: Array) -> None:
+        """Take back what cannot be read of the calls that made the elements at `positions`."""
+        lost = self.locators[self.damaged(positions)]
+        lost = lost[lost != MISSING]
+        if len(lost):
+            self.storage.quarantine(self.index, lost, self.output)
+
+    def _is_intact(self, position: int) -> bool:
+        try:
+            self.storage.check(self.forms(np.array([position]))[0])
+        except IntegrityError:
+            return False
+        return True
 
     def publish(self, path: Path) -> "PublishedOutput":
         """Write where the elements are, for other processes."""
         rows, digests = f"{path}.rows", f"{path}.digests"
-        self._index.portable(self._locators).tofile(rows)
-        known = np.zeros(len(self._locators), dtype=DIGEST)
-        there = self._locators != MISSING
-        known[there] = self._index.digests(self._locators[there], self._output)
+        self.index.portable(self.locators).tofile(rows)
+        known = np.zeros(len(self.locators), dtype=DIGEST)
+        there = self.locators != MISSING
+        known[there] = self.index.digests(self.locators[there], self.output)
         known.tofile(digests)
-        return PublishedOutput(self._storage.spec, self._index.group, self._output, rows, digests)
+        return PublishedOutput(self.storage.spec, self.index.group, self.output, rows, digests)
+
+
+def open_input(given: MappedInput | GivenOutput) -> Source:
+    """Return what an input's elements are read through, in the process that has it."""
+    if isinstance(given, GivenOutput):
+        source: Source = given.output.elements
+        return source
+    return InputSource(given)
 
 
 def as_slice(positions: Array) -> slice | None:
@@ -201,7 +242,7 @@ class PublishedOutput:
 
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
-        storage = stores.kept if stores.kept.spec == self.store or stores.private is None else stores.private
+        storage = stores.open_other(self.store)
         rows = _map(self.rows, np.dtype(np.int64)).reshape(-1, 2)
         index = storage.index(self.group)
         storage.refresh()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine import slices
-from gristmill.engine.deliver import assemble, deliver
+from gristmill.engine.deliver import deliver
 from gristmill.engine.interrupts import Interrupts
 from gristmill.engine.job import Job, Task
 from gristmill.engine.report import BatchReport, Failure
@@ -97,7 +97,8 @@ class StageRun:
     @property
     def job(self) -> Job:
         """What a worker needs; its sources are this process's."""
-        shapes = {name: self.plan.shapes[name] for name in self.sources if name in self.plan.shapes}
+        known = {name: given.shape for name, given in self.plan.inputs.items()} | dict(self.plan.shapes)
+        shapes = {name: known[name] for name in self.sources}
         tasks = tuple(Task.of(step) for step in self.stage.steps)
         return Job(self.space, tasks, shapes, self._upstream_dead, self.check_mutation, self.sources)
 
@@ -171,8 +172,9 @@ class StageRun:
         return self._step_keys(self.stage.steps[step], positions)
 
     def digests(self, argument: Argument, positions: Array) -> Array:
-        """Return the digests of an argument at positions where it is known: one for all, or one each."""
-        return np.frombuffer(self._argument_digests(argument, positions), dtype=DIGEST)
+        """Return the digests of an argument at positions where it is known, one each."""
+        found = np.frombuffer(self._argument_digests(argument, positions), dtype=DIGEST)
+        return np.broadcast_to(found, len(positions)) if len(found) == 1 else found
 
     def arguments(self, step: int, position: int) -> dict[str, Any]:
         """Return what a call was handed, by the function's own parameter names, read from where it is."""
@@ -180,7 +182,7 @@ class StageRun:
         values: dict[str, Any] = {}
         for argument in self.stage.steps[step].arguments:
             if isinstance(argument, Constant):
-                values[argument.parameter] = argument.given.delivered
+                values[argument.parameter] = argument.given.value
                 continue
             name = argument.source
             source: Source = self.source(name) if name in self._step_of else self.sources[name]
@@ -189,8 +191,7 @@ class StageRun:
                 values[argument.parameter] = deliver(forms, source.load, writable=True)[0]
             else:
                 elements, shape = next(slices.parts(argument, self.job, where))
-                found = deliver(source.forms(elements), source.load, writable=True)
-                values[argument.parameter] = assemble(found, shape, argument.form)
+                values[argument.parameter] = slices.gathered(source, argument, elements, shape)
         return values
 
     def mark_dead(self, dead: Mapping[str, Array]) -> None:
@@ -198,7 +199,7 @@ class StageRun:
         self._upstream_dead = {
             name: mask for name, mask in dead.items() if name in self.sources and mask.any()
         }
-        everything = np.arange(self.size)
+        everything, job = np.arange(self.size), self.job
         for k, step in enumerate(self.stage.steps):
             for argument in step.arguments:
                 if isinstance(argument, Constant):
@@ -210,8 +211,7 @@ class StageRun:
                 elif isinstance(argument, Element):
                     self.dead[k] |= mask[self.space.elements(everything, argument.axes)]
                 elif step.node.errors == "skip":
-                    shape = self.plan.shapes[argument.source]
-                    self.dead[k] |= mask[self.space.slices(everything, argument.axes, shape)].any(axis=1)
+                    self.dead[k] |= slices.lacking(argument, job, everything)
 
     def _kill(self, position: int, step: int) -> None:
         self.dead[step][position] = True

@@ -1,6 +1,6 @@
 """The stores of one run: the one that is kept, and a private one for what `cache=False` keeps nothing of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gristmill.graph.node import Node
 from gristmill.storage.local import LocalStorage, StoreSpec
@@ -23,6 +23,8 @@ class Stores:
 
     kept: LocalStorage
     private: LocalStorage | None = None
+    others: dict[StoreSpec, LocalStorage] = field(default_factory=dict, compare=False)
+    """Where outputs of earlier maps are read from, which kept them elsewhere."""
 
     @classmethod
     def open(cls, spec: StoresSpec) -> "Stores":
@@ -48,13 +50,23 @@ class Stores:
         """Return where the results of `node` go."""
         return self.kept if node.cache or self.private is None else self.private
 
+    def open_other(self, spec: StoreSpec) -> LocalStorage:
+        """Return the store of that kind: one of these two, or another to read from."""
+        for storage in (self.kept, self.private):
+            if storage is not None and storage.spec == spec:
+                return storage
+        if spec not in self.others:
+            self.others[spec] = LocalStorage(spec)
+        return self.others[spec]
+
     def refresh(self) -> bool:
         """Take in what others have appended; return whether there was anything."""
         changed = self.kept.refresh()
         return (self.private is not None and self.private.refresh()) or changed
 
     def close(self) -> None:
-        """Close both."""
-        self.kept.close()
-        if self.private is not None:
-            self.private.close()
+        """Close all of them."""
+        for storage in (self.kept, self.private, *self.others.values()):
+            if storage is not None:
+                storage.close()
+        self.others.clear()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.engine.sources import InputSource, Source
+from gristmill.engine.sources import Source, open_input
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.plan.compile import Plan
@@ -36,7 +36,7 @@ class Survey:
         self.plan = plan
         self.storage = storage
         self._stores = Stores(storage)
-        self._inputs = {key: InputSource(one) for key, one in plan.inputs.items()}
+        self._inputs = {key: open_input(one) for key, one in plan.inputs.items()}
         self._runs: dict[int, StageRun] = {}
         storage.refresh()
         for stage in plan.stages:
@@ -79,7 +79,7 @@ class Survey:
                 found |= absent[run.space.elements(everything, argument.axes)]
             else:
                 shape = self.plan.shapes[name]
-                found |= absent[run.space.slices(everything, argument.axes, shape)].any(axis=1)
+                found |= run.space.meets(absent, everything, argument.axes, shape)
         return found
 
     def _needed(self, step: Step) -> list[str]:

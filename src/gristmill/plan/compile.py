@@ -9,9 +9,9 @@ from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest
 from gristmill.identity.keys import call_prefix
-from gristmill.plan.inputs import MappedInput, Reference, WholeInput, mapped_input
+from gristmill.plan.inputs import GivenOutput, MappedInput, Reference, WholeInput, mapped_input
 from gristmill.plan.space import Space
-from gristmill.plan.stage import Argument, Constant, Element, Slice, Stage, Step
+from gristmill.plan.stage import Argument, Constant, Element, Form, Slice, Stage, Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,8 @@ class Plan:
     outputs: tuple[str, ...]
     """What the caller asked for."""
     stages: tuple[Stage, ...]
-    inputs: Mapping[str, MappedInput]
-    """Mapped inputs by the key that an `Element` names as its source."""
+    inputs: Mapping[str, MappedInput | GivenOutput]
+    """Inputs that are read element by element, by the key that an argument names as its source."""
     given: Mapping[str, Any]
     """The inputs as the caller gave them, defaults included."""
     shapes: Mapping[str, tuple[int, ...]]
@@ -106,11 +106,11 @@ class _Compiler:
     def __init__(self, graph: Graph, inputs: Mapping[str, Any]) -> None:
         self._graph = graph
         self._inputs = inputs
-        self.mapped: dict[str, MappedInput] = {}
-        self.whole: dict[tuple[str, int, str], WholeInput] = {}
+        self.mapped: dict[str, MappedInput | GivenOutput] = {}
+        self.whole: dict[tuple[str, int], WholeInput] = {}
 
     def arguments(self, node: Node) -> tuple[Argument, ...]:
-        found: list[Argument] = [self._constant(node, name, value) for name, value in node.bound.items()]
+        found = [self._constant(node, name, value, ()) for name, value in node.bound.items()]
         found += [self._argument(node, name) for name in node.parameters]
         return tuple(sorted(found, key=lambda argument: argument.parameter))
 
@@ -118,38 +118,56 @@ class _Compiler:
         own = node.own_name(name)
         axes = node.mapspec.input(name).axes if node.mapspec else ()
         if name in self._graph.outputs:
-            return self._from_node(node, own, name, axes)
+            return _reader(node, own, name, axes, self._graph.axes.get(name, ()))
         value = self._inputs[name] if name in self._inputs else node.defaults[name]
-        if not any(axes):
-            return self._constant(node, name, value)
+        if not any(axes) or (isinstance(value, Reference) and len(axes) == len(value.axes)):
+            return self._constant(node, name, value, axes)
         key = f"{name}[{','.join('.' if axis else ':' for axis in axes)}]"
         if key not in self.mapped:
             self.mapped[key] = mapped_input(name, value, axes)
         return Element(own, key, tuple(axis for axis in axes if axis))
 
-    def _from_node(self, node: Node, own: str, name: str, axes: tuple[str | None, ...]) -> Argument:
-        dimensions = self._graph.axes.get(name, ())
-        if not dimensions:
-            return Element(own, name, ())
-        selected = axes or (None,) * len(dimensions)
-        if all(selected):
-            return Element(own, name, tuple(axis for axis in selected if axis))
-        return Slice(own, name, selected, _form(node, own))
-
-    def _constant(self, node: Node, name: str, value: object) -> Constant:
+    def _constant(self, node: Node, name: str, value: object, axes: tuple[str | None, ...]) -> Argument:
+        """A value that every call gets; of a mapped output that is passed on, the elements that `axes` select."""
         own = node.own_name(name)
-        form = _form(node, own) if isinstance(value, Reference) else "value"
-        return Constant(own, self.whole.setdefault((name, id(value), form), WholeInput(name, value, form)))
+        if not isinstance(value, Reference):
+            return Constant(own, self.whole.setdefault((name, id(value)), WholeInput(name, value)))
+        key = f"{name}[*]{node.output_names[0]}" if name in node.bound else f"{name}[*]"
+        self.mapped.setdefault(key, GivenOutput(name, value))
+        return _reader(node, own, key, axes, value.axes)
 
 
-def _form(node: Node, own: str) -> str:
+def _reader(
+    node: Node, own: str, source: str, axes: tuple[str | None, ...], dimensions: tuple[str, ...]
+) -> Argument:
+    """What a parameter takes of an output whose axes are `dimensions`: one element, or all along some of them."""
+    if not dimensions:
+        return Element(own, source, ())
+    selected = axes or (None,) * len(dimensions)
+    if all(selected):
+        return Element(own, source, tuple(axis for axis in selected if axis))
+    reduced = tuple(name for name, axis in zip(dimensions, selected, strict=True) if axis is None)
+    return Slice(own, source, selected, _form(node, own), reduced)
+
+
+def _form(node: Node, own: str) -> Form:
     """How a reduction's argument is delivered: as the parameter's annotation asks."""
     hint = node.annotations.get(own)
-    return "list" if hint is list or get_origin(hint) is list else "array"
+    kind = get_origin(hint) or hint
+    if kind is list:
+        return "list"
+    where, name = getattr(kind, "__module__", ""), getattr(kind, "__name__", "")
+    if (where.partition(".")[0], name) == ("zarr", "Array"):
+        return "zarr"
+    if (where.partition(".")[0], name) == ("gristmill", "MappedOutput"):
+        return "lazy"
+    return "array"
 
 
 def _shapes(
-    nodes: Iterable[Node], arguments: Mapping[Node, tuple[Argument, ...]], mapped: Mapping[str, MappedInput]
+    nodes: Iterable[Node],
+    arguments: Mapping[Node, tuple[Argument, ...]],
+    mapped: Mapping[str, MappedInput | GivenOutput],
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
     shapes: dict[str, tuple[int, ...]] = {}
     axes: dict[str, tuple[str, ...]] = {}
@@ -257,10 +275,7 @@ def _step(node: Node, arguments: tuple[Argument, ...]) -> Step:
 
 
 def _delivered_form(argument: Argument) -> str:
-    match argument:
-        case Slice(form=form) | Constant(given=WholeInput(form=form)):
-            return form
-    return "value"
+    return argument.form if isinstance(argument, Slice) else "value"
 
 
 def _structure(node: Node) -> bytes:

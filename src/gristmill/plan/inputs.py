@@ -5,7 +5,7 @@ of an array) goes to the function whole.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,13 +26,24 @@ _BLOCK = 1 << 16
 
 @runtime_checkable
 class Reference(Protocol):
-    """A mapped output of an earlier map that is passed on: known without being read."""
+    """A mapped output of an earlier map that is passed on: known, and read, by reference."""
+
+    axes: tuple[str, ...]
+    """Names of its axes."""
+    extents: tuple[int, ...]
+    """Their lengths."""
+    missing: Array
+    """Mask of the elements that are not there, because their calls failed."""
+    elements: Any
+    """What the engine reads the elements through."""
+    mend: Callable[[Array], None]
+    """Makes elements readable again of which some cannot be read, or raises."""
 
     def __digest__(self) -> Root:
         """Return what identifies it: as an argument, the same as when it was reduced where it was made."""
 
-    def assembled(self, form: str) -> Any:
-        """Return what a reduction receives, `"array"` or `"list"`."""
+    def tolist(self) -> list[Any]:
+        """Return nested lists of the elements."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,17 +52,6 @@ class WholeInput:
 
     name: str
     value: Any
-    form: str = "value"
-    """How a `Reference` is delivered: `"array"` or `"list"`."""
-
-    @cached_property
-    def delivered(self) -> Any:
-        """What calls get."""
-        return self.value.assembled(self.form) if isinstance(self.value, Reference) else self.value
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave a reference here: it belongs to the store that this process has open."""
-        return {**self.__dict__, "value": self.delivered, "_identity": self._identity}
 
     @property
     def digest(self) -> bytes:
@@ -119,6 +119,53 @@ class MappedInput:
         return b"".join(parts)
 
 
+@dataclass(frozen=True, eq=False)
+class GivenOutput:
+    """A mapped output of an earlier map, as an input whose elements stay where they are."""
+
+    name: str
+    output: Reference
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents of its axes."""
+        return self.output.extents
+
+    @property
+    def digests(self) -> bytes:
+        """16 bytes an element.
+
+        Raises
+        ------
+        InputError
+            Elements are missing, because their calls failed.
+        """
+        self.check()
+        found: Array = self.output.elements.digests(np.arange(math.prod(self.shape)))
+        return found.tobytes()
+
+    def check(self) -> None:
+        """See that all elements are there.
+
+        Raises
+        ------
+        InputError
+            They are not.
+        """
+        missing = self.output.missing
+        if missing.any():
+            first = tuple(int(k) for k in np.argwhere(missing)[0])
+            raise InputError(
+                f"input {self.name!r}: {np.count_nonzero(missing)} of {missing.size} elements are missing, "
+                f"the first at {first}, because their calls failed; pass what there is, like result[...].masked()"
+            )
+
+    @property
+    def holds_files(self) -> bool:
+        """Whether there are files or folders in it, which may change while calls read them."""
+        return bool(self.output.elements.holds_files)
+
+
 def mapped_input(name: str, value: object, axes: tuple[str | None, ...]) -> MappedInput:
     """Lay `value` out over the axes that are not None; they select, None leaves that dimension to the function.
 
@@ -129,7 +176,8 @@ def mapped_input(name: str, value: object, axes: tuple[str | None, ...]) -> Mapp
     """
     named = tuple(d for d, axis in enumerate(axes) if axis is not None)
     if isinstance(value, Reference):
-        value = value.assembled("list")
+        GivenOutput(name, value).check()
+        value = value.tolist()  # indexed into its elements, or by less than all of its axes
     array = _as_array(value)
     if array is not None:
         return _from_array(name, array, axes, named)

@@ -58,8 +58,10 @@ class Space:
             np.ravel_multi_index(tuple(coordinates[axis] for axis in axes), shape), dtype=np.int64
         )
 
-    def slices(self, positions: Array, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> Array:
-        """Return, for each of `positions`, the positions of all elements that its slice of an array takes.
+    def slices(
+        self, positions: Array, axes: tuple[str | None, ...], shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Return the slices of an array, as positions of their elements, and which of them each position takes.
 
         Parameters
         ----------
@@ -72,11 +74,12 @@ class Space:
 
         Returns
         -------
-        Shape (n, m): m is the product of the dimensions that are None.
+        Shape (k, m), where m is the product of the dimensions that are None; and shape (n,), numbers of its rows.
 
         Examples
         --------
-        >>> Space(("i",), (2,)).slices(np.arange(2), ("i", None), (2, 3))
+        >>> rows, taken = Space(("i",), (2,)).slices(np.arange(2), ("i", None), (2, 3))
+        >>> rows[taken]
         array([[0, 1, 2],
                [3, 4, 5]])
         """
@@ -86,4 +89,14 @@ class Space:
         kept = tuple(axis for axis in axes if axis is not None)
         taken = math.prod(n for d, n in enumerate(shape) if d not in named)
         rows = rows.reshape(math.prod(shape[d] for d in named), taken)
-        return np.asarray(rows[self.elements(positions, kept)], dtype=np.int64)
+        return rows, self.elements(positions, kept)
+
+    def meets(
+        self, marked: Array, positions: Array, axes: tuple[str | None, ...], shape: tuple[int, ...]
+    ) -> Array:
+        """Mask of those of `positions` whose slice of an array takes an element that is `marked`.
+
+        The parameters are those of `slices`, and a mask over the array's elements in C order.
+        """
+        rows, taken = self.slices(positions, axes, shape)
+        return np.asarray(np.any(marked[rows], axis=1))[taken]

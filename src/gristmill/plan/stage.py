@@ -4,9 +4,12 @@ Everything here is a frozen value that knows names, axes and digests, and nothin
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gristmill.graph.node import Node
 from gristmill.plan.inputs import WholeInput
+
+Form = Literal["array", "list", "zarr", "lazy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,21 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """An argument that is gathered from several elements of another node's output: a reduction."""
+    """An argument that is gathered from several elements of a mapped output: a reduction."""
 
     parameter: str
     source: str
     axes: tuple[str | None, ...]
     """One per axis of the source: an axis of the stage, or None for all of that axis."""
-    form: str
-    """How it is delivered: `"array"` or `"list"`."""
+    form: Form
+    """How it is delivered: assembled, or as something that reads elements when they are asked for."""
+    reduced: tuple[str, ...]
+    """Names of the axes that it takes all of."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every call gets the same."""
+        return not any(self.axes)
 
 
 Argument = Constant | Element | Slice

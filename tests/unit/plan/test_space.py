@@ -54,7 +54,8 @@ def test_slices_are_what_numpy_slicing_picks(space: Space, data: st.DataObject) 
     shape = tuple(next(rest) if axis is None else extents[axis] for axis in axes)
     source = np.arange(np.prod(shape, dtype=int)).reshape(shape)
     positions = np.arange(space.size)
-    found = space.slices(positions, tuple(axes), shape)
+    rows, taken = space.slices(positions, tuple(axes), shape)
+    found = rows[taken]
     assert found.shape == (space.size, np.prod(reduced, dtype=int))
     for position in positions.tolist():
         index = dict(zip(space.axes, space.index(position), strict=True))
@@ -67,12 +68,19 @@ def test_any_positions_may_be_asked_for(positions: list[int]) -> None:
     space = Space(("i", "j"), (2, 3))
     array = np.array(positions, dtype=np.int64)
     assert space.elements(array, ("j",)).tolist() == [p % 3 for p in positions]
-    assert space.slices(array, ("i", None), (2, 2)).tolist() == [
-        [2 * (p // 3), 2 * (p // 3) + 1] for p in positions
-    ]
+    rows, taken = space.slices(array, ("i", None), (2, 2))
+    assert rows[taken].tolist() == [[2 * (p // 3), 2 * (p // 3) + 1] for p in positions]
 
 
 def test_a_space_without_axes_has_one_index() -> None:
     space = Space()
     assert (space.size, space.index(0), space.position(())) == (1, (), 0)
-    assert space.slices(np.arange(1), (None,), (3,)).tolist() == [[0, 1, 2]]
+    rows, taken = space.slices(np.arange(1), (None,), (3,))
+    assert (rows.tolist(), taken.tolist()) == ([[0, 1, 2]], [0])
+
+
+def test_a_slice_meets_what_is_marked_in_it() -> None:
+    space = Space(("i", "j"), (2, 3))
+    marked = np.array([False, False, False, True])
+    met = space.meets(marked, np.arange(6), ("i", None), (2, 2))
+    assert met.tolist() == [False, False, False, True, True, True]

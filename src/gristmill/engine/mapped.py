@@ -1,0 +1,269 @@
+"""Mapped outputs: all elements of one output, array-like and lazy.
+
+What a map gives back, and what a reduction gets that asks for one: elements are read, and verified, when they
+are asked for.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gristmill.engine.deliver import assemble, read_only
+from gristmill.engine.sources import OutputSource
+from gristmill.errors import GristmillError, IntegrityError
+from gristmill.identity.digest import merkle
+from gristmill.identity.types import Root
+from gristmill.plan.space import Space
+from gristmill.storage.index import MISSING
+
+if TYPE_CHECKING:
+    from zarr import Array as ZarrArray
+
+Array = np.ndarray[Any, Any]
+_BLOCK = 4096
+_ATTEMPTS = 3
+
+
+class MappedOutput:
+    """A mapped output, array-like and lazy: elements are read from the store, and verified, when asked for.
+
+    `output[3]` and iteration give an element with exactly the type the function returned; slices and
+    `numpy.asarray` give arrays by the rule for what a reduction receives.
+
+    Parameters
+    ----------
+    name, space
+        What it is called, and its axes and extents.
+    elements
+        Where they are.
+    mend
+        Called with positions among which some cannot be read: makes them readable, or raises.
+    """
+
+    def __init__(
+        self, name: str, space: Space, elements: OutputSource, mend: Callable[[Array], None]
+    ) -> None:
+        self.name = name
+        self._space = space
+        self.elements = elements
+        """Where they are."""
+        self.mend = mend
+        """Makes positions readable of which some cannot be read, or raises."""
+        self._array: Array | None = None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of its axes; dimensions of the elements come after them and have none."""
+        return self._space.axes
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Lengths of its axes."""
+        return self._space.shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of its axes, then the shape of the elements where they are arrays of one shape and dtype."""
+        return self._space.shape + self._layout()[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype that `numpy.asarray` gives."""
+        return self._layout()[1]
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions, the elements' included."""
+        return len(self.shape)
+
+    @property
+    def missing(self) -> Array:
+        """Mask over the axes: True where there is no element, because its call failed or was skipped."""
+        return np.asarray((self.elements.locators == MISSING).reshape(self._space.shape))
+
+    def __len__(self) -> int:
+        return self._space.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        if len(self._space.axes) > 1:
+            yield from (self[k] for k in range(len(self)))
+            return
+        step = self.step
+        for start in range(0, len(self), step):
+            yield from self._values(np.arange(start, min(start + step, len(self))))
+
+    def __getitem__(self, index: Any) -> Any:
+        every = np.arange(self._space.size).reshape(self._space.shape)
+        chosen = every[index]
+        if np.ndim(chosen) == 0:
+            return self._values(np.array([chosen]))[0]
+        self._check_complete(chosen.reshape(-1))
+        return assemble(self._values(chosen.reshape(-1)), chosen.shape, "array")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:  # noqa: FBT001 - numpy's protocol
+        if self._array is None:
+            self._check_complete(np.arange(self._space.size))
+            self._array = self._read_array()
+        array = self._array if dtype is None else self._array.astype(dtype, copy=False)
+        if array is not self._array:
+            return array
+        return read_only(array) if copy is False else array.copy()
+
+    def __digest__(self) -> Root:
+        """Return the identity that it has as a reduction's argument; no element is read for that.
+
+        Raises
+        ------
+        GristmillError
+            Elements are missing, because their calls failed.
+        """
+        every = np.arange(self._space.size)
+        self._check_complete(every)
+        return merkle(self._space.shape, self.elements.digests(every).tobytes())
+
+    def tolist(self) -> list[Any]:
+        """Return nested lists of the exact elements; None where one is missing."""
+        values: list[Any] = []
+        for start in range(0, self._space.size, _BLOCK):
+            positions = np.arange(start, min(start + _BLOCK, self._space.size))
+            values += self._values(positions, absent=None)
+        nested: list[Any] = assemble(values, self._space.shape, "list")
+        return nested
+
+    def masked(self) -> "np.ma.MaskedArray[Any, Any]":
+        """Return a masked array, in which missing elements are masked."""
+        there = np.flatnonzero(self.elements.locators != MISSING)
+        values = assemble(self._values(there), (len(there),), "array")
+        data = np.zeros((self._space.size, *values.shape[1:]), dtype=values.dtype)
+        data[there] = values
+        mask = np.ones(data.shape, dtype=bool)
+        mask[there] = False
+        shape = self._space.shape + data.shape[1:]
+        return np.ma.MaskedArray(data.reshape(shape), mask.reshape(shape))
+
+    @property
+    def zarr(self) -> "ZarrArray[Any]":
+        """A read-only `zarr.Array` whose chunks are read from the store, verified.
+
+        Raises
+        ------
+        GristmillError
+            The elements are not arrays or numbers of one shape and dtype.
+        """
+        from gristmill.storage.zarrstore import open_array
+
+        shape, dtype = self._layout()
+        if dtype.kind not in "biufc" or dtype.char in "gG":
+            raise GristmillError(
+                f"{self.name!r} has elements of different shapes or types, or of {dtype}, which no zarr array holds; "
+                f"use result[{self.name!r}].tolist()"
+            )
+        stored = dtype.newbyteorder("<")
+
+        def element(position: int) -> Array:
+            value = self._values(np.array([position]))[0]
+            return np.ascontiguousarray(np.asarray(value, dtype=stored))
+
+        return open_array(self._space.axes, self._space.shape, self._space.shape + shape, dtype, element)
+
+    def to_zarr(self, path: str) -> "ZarrArray[Any]":
+        """Write a zarr array of its own to `path`, chunked as here, and return it."""
+        from gristmill.storage.zarrstore import copy_array
+
+        return copy_array(self.zarr, self._space.axes, path)
+
+    def scalar(self) -> Any:
+        """Return the one element of an output without axes."""
+        if self.elements.locators[0] == MISSING:
+            raise GristmillError(
+                f"{self.name!r} has no value, because a call it needs failed; see result.errors"
+            )
+        return self._values(np.zeros(1, dtype=np.int64))[0]
+
+    @property
+    def step(self) -> int:
+        """How many elements are read at once when all are: one where they are too large to be packed."""
+        kinds = {
+            segment.codecs[self.elements.output]["kind"]
+            for segment, _, _ in self.elements.index.runs(
+                self.elements.locators[self.elements.locators != MISSING]
+            )
+        }
+        return 1 if kinds & {"chunk", "mixed"} else _BLOCK
+
+    def at(self, space: Space, positions: Array) -> list[Any]:
+        """Return the elements for `positions` of a space that has all axes of this output; None where missing."""
+        return self._values(space.elements(positions, self._space.axes), absent=None)
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{axis}={n}" for axis, n in zip(self._space.axes, self._space.shape, strict=True))
+        missing = int(np.count_nonzero(self.elements.locators == MISSING))
+        return f"<MappedOutput {self.name}[{named}]{f', {missing} missing' if missing else ''}>"
+
+    def _layout(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape of the elements and dtype of the whole: from the segments' headers where those tell."""
+        there = self.elements.locators[self.elements.locators != MISSING]
+        kinds = set()
+        for segment, _, _ in self.elements.index.runs(there):
+            codec = segment.codecs[self.elements.output]
+            kinds.add((codec["kind"], codec.get("dtype"), tuple(codec.get("shape", ()))))
+        known = {"int": np.int64, "float": np.float64, "bool": np.bool_, "complex": np.complex128}
+        if len(kinds) == 1:
+            kind, dtype, shape = kinds.pop()
+            if kind in known:
+                return (), np.dtype(known[kind])
+            if kind in ("scalar", "array", "chunk"):
+                return shape, np.dtype(dtype)
+        array = assemble(
+            self._values(np.flatnonzero(self.elements.locators != MISSING)), (len(there),), "array"
+        )
+        return array.shape[1:], array.dtype
+
+    def _read_array(self) -> Array:
+        packed = self._retry(self.elements.packed, np.arange(self._space.size))
+        if packed is not None:
+            return np.asarray(packed.reshape(self._space.shape + packed.shape[1:]))
+        shape, dtype = self._layout()
+        if dtype == np.dtype(object):
+            return np.asarray(assemble(self._values(np.arange(self._space.size)), self._space.shape, "array"))
+        array = np.empty((self._space.size, *shape), dtype=dtype)
+        for start in range(0, self._space.size, 64):
+            positions = np.arange(start, min(start + 64, self._space.size))
+            for position, value in zip(positions, self._values(positions), strict=True):
+                array[position] = value
+        return array.reshape(self._space.shape + shape)
+
+    def _check_complete(self, positions: Array) -> None:
+        missing = np.flatnonzero(self.elements.locators[positions] == MISSING)
+        if len(missing):
+            index = self._space.index(int(positions[missing[0]]))
+            raise GristmillError(
+                f"{len(missing)} of {len(positions)} elements of {self.name!r} are missing, the first at {index}: "
+                "their calls failed (see result.errors). Use .masked() for a masked array, or .tolist()"
+            )
+
+    def _values(self, positions: Array, *, absent: Any = IntegrityError) -> list[Any]:
+        """The elements at `positions`; `absent` stands for missing ones, which are an error by default."""
+        there = np.flatnonzero(self.elements.locators[positions] != MISSING)
+        if len(there) < len(positions) and absent is IntegrityError:
+            self._check_complete(positions)
+        found = self._retry(lambda: self._load(positions[there]), positions[there])
+        if len(there) == len(positions):
+            return list(found)
+        values = [absent] * len(positions)
+        for place, value in zip(there.tolist(), found, strict=True):
+            values[place] = value
+        return values
+
+    def _load(self, positions: Array) -> list[Any]:
+        return [self.elements.load(form) for form in self.elements.forms(positions)]
+
+    def _retry(self, read: Callable[[], Any], positions: Array) -> Any:
+        """Read; where stored bytes of `positions` are damaged or gone, have them mended and read again."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return read()
+            except IntegrityError:
+                self.mend(positions)
+        return read()
