@@ -233,7 +233,7 @@ class Block:
             arguments = [[column[k] for k in kept.tolist()] for column in arguments]
             chosen = chosen[kept]
         if len(chosen):
-            outcome = runner.caller.run(arguments, len(chosen))
+            outcome = runner.caller.run(arguments, len(chosen), _pick(calls.keys, chosen, len(calls.rows)))
             self._check_reading(calls.rows[chosen], outcome)
             self._check_files(runner, calls.rows[chosen], outcome)
             self._report.computed[number] += len(chosen) - len(outcome.failures) - len(outcome.unmade)

@@ -15,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gristmill.engine.deliver import Shared
 from gristmill.engine.interrupts import Interrupts, calls_users_code, guarded
 from gristmill.engine.report import Failure
-from gristmill.errors import GristmillError
+from gristmill.errors import DigestError, GristmillError, StoreError
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest, digest_array, digest_block
 from gristmill.identity.files import Encounters
+from gristmill.identity.keys import made_identity
+from gristmill.identity.types import SIZE
 from gristmill.storage.elements import (
     PACK_LIMIT,
     SCALARS,
     ChunkRef,
     Filed,
+    Made,
     ObjectRef,
     Pickled,
     pickle_value,
@@ -37,8 +41,12 @@ if TYPE_CHECKING:
     import asyncio
 
 Array = np.ndarray[Any, Any]
-Live = Array | Pickled
+Live = Array | Pickled | Shared
 _SIZED = frozenset({str, bytes})
+
+_HOW_MADE = (
+    "Or, as this node is not cached, say version='1': its value is then identified by how it was made."
+)
 
 
 @dataclass(slots=True)
@@ -77,6 +85,16 @@ class _Kept:
         self.live = live
 
 
+class _Unstored:
+    """A result of a node that is not cached, which cannot be digested or not be stored."""
+
+    __slots__ = ("identity", "value")
+
+    def __init__(self, value: Any, identity: bytes | None) -> None:
+        self.value = value
+        self.identity = identity
+
+
 class Caller:
     """Calls one node.
 
@@ -112,6 +130,7 @@ class Caller:
         self._feeds = feeds
         self._check_mutation = check_mutation
         self._alone = True
+        self._keys = b""
         self._positional, self._keywords = _calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
         self._single = len(node.output_names) == 1 and node.output_picker is None
@@ -119,9 +138,18 @@ class Caller:
         self._thread: ThreadPoolExecutor | None = None
 
     @calls_users_code
-    def run(self, columns: Sequence[Sequence[Any]], count: int) -> Outcome:
-        """Call the node `count` times, with one item of each column, or until the user stops it."""
+    def run(self, columns: Sequence[Sequence[Any]], count: int, keys: bytes) -> Outcome:
+        """Call the node `count` times, with one item of each column, or until the user stops it.
+
+        Parameters
+        ----------
+        columns, count
+            The arguments.
+        keys
+            The calls' keys, 16 bytes each.
+        """
         Interrupts.check()
+        self._keys = keys
         failures: dict[int, BaseException] = {}
         results: list[Any] = []
         self._alone = count == 1
@@ -223,7 +251,19 @@ class Caller:
             return self._keep_one(result)
         return [self._keep_one(part) for part in self._node.split(result)]
 
-    def _keep_one(self, value: Any) -> _Kept:
+    def _keep_one(self, value: Any) -> "_Kept | _Unstored":
+        if self._node.cache:
+            return self._store_one(value)
+        try:
+            return self._store_one(value)
+        except DigestError as error:
+            if self._node.version is None:
+                raise DigestError(f"{error} {_HOW_MADE}") from None
+            return _Unstored(value, None)
+        except StoreError:  # it cannot be pickled, and need not be
+            return _Unstored(value, bytes(digest(value)))
+
+    def _store_one(self, value: Any) -> _Kept:
         if type(value) is np.ndarray and value.dtype != object:
             identity, checksum = digest_array(value)
             form = self._storage.keep(value, checksum)
@@ -257,17 +297,31 @@ class Caller:
         results += [None] * len(unmade)
         width = len(self._node.output_names)
         parts = [results] if self._single else [[r and r[k] for r in results] for k in range(width)]
-        outputs = [self._column(part) for part in parts]
+        outputs = [self._column(part, output) for output, part in enumerate(parts)]
         size = sum(_size(column.forms) for column in outputs)
         return Outcome(outputs, failures, size, unmade, interrupt)
 
-    def _column(self, results: list[Any]) -> OutputColumn:
+    def _column(self, results: list[Any], output: int) -> OutputColumn:
         kinds = set(map(type, results))
         if kinds <= SCALARS and not (kinds & _SIZED and _any_large(results)):
             return OutputColumn(results, digest_block(results))
-        kept = [r if type(r) is _Kept else self._keep_one(r) for r in results]
+        kept = [
+            r
+            if type(r) is _Kept
+            else self._held(r, k, output)
+            if type(r) is _Unstored
+            else self._store_one(r)
+            for k, r in enumerate(results)
+        ]
         live = {k: item.live for k, item in enumerate(kept) if item.live is not None}
         return OutputColumn([item.form for item in kept], b"".join([item.digest for item in kept]), live)
+
+    def _held(self, result: _Unstored, place: int, output: int) -> _Kept:
+        """Keep what is not stored for this process; its identity is its own, or how it was made."""
+        key = self._keys[place * SIZE : (place + 1) * SIZE]
+        form = Made(result.identity or made_identity(key, output), key, output)
+        self._storage.keep_made(form, result.value)
+        return _Kept(form, form.identity, Shared(result.value))
 
 
 def _is_mutable(value: object) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gristmill.errors import StoreError
 from gristmill.identity.files import Dir, File
-from gristmill.storage.elements import SCALARS, Pickled, pickle_value
+from gristmill.storage.elements import SCALARS, Made, Pickled, pickle_value
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ _IMMUTABLE = (File, Dir)
 
 
 class Shared:
-    """An input that cannot be pickled, and so is handed on as it is."""
+    """A value that cannot be pickled, or is not stored, and so is handed on as it is."""
 
     __slots__ = ("value",)
 
@@ -66,6 +66,8 @@ def _deliver_one(form: Any, load: Callable[[object], Any], *, writable: bool) ->
     if isinstance(form, Shared):
         return form.value
     value = load(form)
+    if isinstance(form, Made):
+        return value
     if isinstance(value, np.ndarray) and not writable:
         value.flags.writeable = False
     elif not writable:

@@ -18,7 +18,7 @@ from gristmill.errors import InputError, IntegrityError
 from gristmill.identity.types import SIZE
 from gristmill.plan.inputs import GivenOutput, MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
-from gristmill.storage.elements import SCALARS, Pickled, pickle_value
+from gristmill.storage.elements import SCALARS, Made, Pickled, pickle_value
 from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
 
@@ -52,6 +52,23 @@ class SourceRef(Protocol):
 
     def open(self, stores: Stores) -> Source:
         """Return the source there."""
+
+
+class Making(Protocol):
+    """Makes values again that are not stored."""
+
+    def make(self, form: Made) -> Any:
+        """Return the value."""
+
+    def publish(self, path: Path) -> "PublishedMaking":
+        """Write what other processes need to files whose names start with `path`."""
+
+
+class PublishedMaking(Protocol):
+    """What makes values again, on its way to another process."""
+
+    def open(self, stores: Stores) -> Making:
+        """Return it there."""
 
 
 class InputSource:
@@ -105,6 +122,8 @@ class OutputSource:
         Which output of its node.
     digests
         Of the elements, where another process has looked them up.
+    maker
+        Makes elements again that are not stored.
     """
 
     def __init__(
@@ -114,12 +133,14 @@ class OutputSource:
         locators: Array,
         output: int,
         digests: Array | None = None,
+        maker: Making | None = None,
     ) -> None:
         self.storage = storage
         self.index = index
         self.locators = locators
         self.output = output
         self._digests = digests
+        self._maker = maker
 
     @property
     def holds_files(self) -> bool:
@@ -153,13 +174,16 @@ class OutputSource:
         return self.storage.array(self.index, self.locators, self.output)
 
     def load(self, form: object) -> Any:
-        """Return a private value of a stored form."""
+        """Return a private value of a stored form; the value itself where it is not stored."""
+        if isinstance(form, Made) and self._maker is not None:
+            return self._maker.make(form)
         return self.storage.value(form)
 
     def part(self, positions: Array) -> "OutputSource":
         """Return the elements at `positions` as a source of their own."""
         digests = None if self._digests is None else take(self._digests, positions)
-        return OutputSource(self.storage, self.index, take(self.locators, positions), self.output, digests)
+        locators = take(self.locators, positions)
+        return OutputSource(self.storage, self.index, locators, self.output, digests, self._maker)
 
     def damaged(self, positions: Array) -> Array:
         """Return those of `positions` whose bytes cannot be read back."""
@@ -187,7 +211,8 @@ class OutputSource:
         there = self.locators != MISSING
         known[there] = self.index.digests(self.locators[there], self.output)
         known.tofile(digests)
-        return PublishedOutput(self.storage.spec, self.index.group, self.output, rows, digests)
+        maker = self._maker.publish(path.with_name(f"{path.name}-m")) if self._maker else None
+        return PublishedOutput(self.storage.spec, self.index.group, self.output, rows, digests, maker)
 
 
 def open_input(given: MappedInput | GivenOutput) -> Source:
@@ -239,6 +264,7 @@ class PublishedOutput:
     output: int
     rows: str
     digests: str
+    maker: PublishedMaking | None
 
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
@@ -247,7 +273,8 @@ class PublishedOutput:
         index = storage.index(self.group)
         storage.refresh()
         digests = _map(self.digests, DIGEST)
-        return OutputSource(storage, index, index.locators(rows), self.output, digests)
+        maker = self.maker.open(stores) if self.maker else None
+        return OutputSource(storage, index, index.locators(rows), self.output, digests, maker)
 
 
 class _MappedFile:

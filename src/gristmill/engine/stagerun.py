@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.engine import slices
-from gristmill.engine.deliver import deliver
+from gristmill.engine import given, slices
 from gristmill.engine.interrupts import Interrupts
 from gristmill.engine.job import Job, Task
+from gristmill.engine.maker import Maker
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
 from gristmill.engine.stores import Stores
@@ -90,6 +90,8 @@ class StageRun:
         self._repair = repair
         self.check_mutation = False
         """Whether workers identify arguments again after each call."""
+        known = {name: one.shape for name, one in plan.inputs.items()} | dict(plan.shapes)
+        self._shapes = {name: known[name] for name in sources}
         self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
         self._upstream_dead: dict[str, Array] = {}
         self.mark_dead(dead)
@@ -97,10 +99,15 @@ class StageRun:
     @property
     def job(self) -> Job:
         """What a worker needs; its sources are this process's."""
-        known = {name: given.shape for name, given in self.plan.inputs.items()} | dict(self.plan.shapes)
-        shapes = {name: known[name] for name in self.sources}
         tasks = tuple(Task.of(step) for step in self.stage.steps)
-        return Job(self.space, tasks, shapes, self._upstream_dead, self.check_mutation, self.sources)
+        return Job(self.space, tasks, self._shapes, self._upstream_dead, self.check_mutation, self.sources)
+
+    def _job_of(self, step: Step) -> Job:
+        """What is needed to make one call of a step, wherever its arguments come from."""
+        names = {argument.source for argument in step.arguments if not isinstance(argument, Constant)}
+        sources = {name: self._source(name) for name in names}
+        tasks = (Task.of(step),)
+        return Job(self.space, tasks, self._shapes, self._upstream_dead, self.check_mutation, sources)
 
     def examine(self, positions: Array, *, files: bool = False) -> Missing:
         """Look up all steps at `positions`; with `files`, what they returned on disk has to be there as well."""
@@ -123,8 +130,10 @@ class StageRun:
     def source(self, name: str) -> OutputSource:
         """Return the output `name` as a source for other stages."""
         k = self._step_of[name]
-        output = self.stage.steps[k].outputs.index(name)
-        return OutputSource(self.storage(k), self.indexes[k], self.locators[k], output)
+        step = self.stage.steps[k]
+        output = step.outputs.index(name)
+        maker = None if step.node.cache else Maker(self._job_of(step), self.storage(k))
+        return OutputSource(self.storage(k), self.indexes[k], self.locators[k], output, maker=maker)
 
     def storage(self, step: int) -> LocalStorage:
         """Return where the results of a step are."""
@@ -178,21 +187,11 @@ class StageRun:
 
     def arguments(self, step: int, position: int) -> dict[str, Any]:
         """Return what a call was handed, by the function's own parameter names, read from where it is."""
-        where = np.array([position])
-        values: dict[str, Any] = {}
-        for argument in self.stage.steps[step].arguments:
-            if isinstance(argument, Constant):
-                values[argument.parameter] = argument.given.value
-                continue
-            name = argument.source
-            source: Source = self.source(name) if name in self._step_of else self.sources[name]
-            if isinstance(argument, Element):
-                forms = source.forms(self.space.elements(where, argument.axes))
-                values[argument.parameter] = deliver(forms, source.load, writable=True)[0]
-            else:
-                elements, shape = next(slices.parts(argument, self.job, where))
-                values[argument.parameter] = slices.gathered(source, argument, elements, shape)
-        return values
+        job = self.job
+        return {
+            argument.parameter: given.value(argument, job, self._source, position)
+            for argument in self.stage.steps[step].arguments
+        }
 
     def mark_dead(self, dead: Mapping[str, Array]) -> None:
         """Mark the calls that cannot be made, because what they need has failed in an earlier stage."""
@@ -266,13 +265,7 @@ class StageRun:
         return call_keys(step.prefix, columns, len(positions))
 
     def _argument_digests(self, argument: Any, positions: Array) -> bytes:
-        if isinstance(argument, Constant):
-            return argument.given.digest
-        if isinstance(argument, Element):
-            if argument.source in self._step_of:
-                k = self._step_of[argument.source]
-                output = self.stage.steps[k].outputs.index(argument.source)
-                return self.indexes[k].digests(take(self.locators[k], positions), output).tobytes()
-            elements = self.space.elements(positions, argument.axes)
-            return self.sources[argument.source].digests(elements).tobytes()
-        return slices.digests(self.sources[argument.source], argument, self.job, positions)
+        return given.identities(argument, self.job, self._source, positions)
+
+    def _source(self, name: str) -> Source:
+        return self.source(name) if name in self._step_of else self.sources[name]

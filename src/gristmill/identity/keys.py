@@ -61,6 +61,11 @@ def call_keys(prefix: bytes, columns: Sequence[bytes], n: int) -> bytes:
     return b"".join([hash_rows(_table(views, low, min(n, low + BLOCK))) for low in range(0, n, BLOCK)])
 
 
+def made_identity(key: bytes, output: int) -> bytes:
+    """Return what identifies a value that has no digest of its own: the call that made it, and which output it is."""
+    return xxh3_128_digest(b"".join([PREFIX, tags.MADE, key, length(output)]))
+
+
 def _table(columns: Sequence[Rows], low: int, high: int) -> Rows:
     """Put the columns of some calls side by side; one row counts for all."""
     table = np.empty((high - low, len(columns), SIZE), np.uint8)

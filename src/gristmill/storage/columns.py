@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.errors import IntegrityError
-from gristmill.storage.elements import ChunkRef, Filed, KeptFile, KeptTree, ObjectRef, Pickled
+from gristmill.storage.elements import ChunkRef, Filed, KeptFile, KeptTree, Made, ObjectRef, Pickled
 
 Codec = dict[str, Any]
 Array = np.ndarray[Any, Any]
@@ -268,6 +268,8 @@ def _encode_item(item: Any) -> bytes:
             return b"F" + _encode_filed(item)
         case ChunkRef(checksum, dtype, shape):
             return b"C" + checksum + _layout(dtype, shape)
+        case Made(identity, key, output):
+            return b"M" + identity + key + struct.pack("<H", output)
         case np.ndarray():
             return b"a" + _layout(item.dtype.str, item.shape) + item.tobytes()
         case np.str_():
@@ -320,6 +322,7 @@ _DECODERS: dict[bytes, Callable[[bytes], Any]] = {
     b"O": ObjectRef,
     b"F": _decode_filed,
     b"C": _decode_chunk,
+    b"M": lambda data: Made(data[:16], data[16:32], *struct.unpack("<H", data[32:])),
     b"a": _decode_array,
     b"g": lambda data: _decode_array(data)[()],
     b"n": lambda data: None,

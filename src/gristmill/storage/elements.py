@@ -92,6 +92,18 @@ class Filed:
     places: tuple[KeptFile | KeptTree, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A value that is not stored: in another process, it has to be made again by the same call."""
+
+    identity: bytes
+    """Its digest, or how it was made."""
+    key: bytes
+    """Of the call that made it."""
+    output: int
+    """Which output of that call it is."""
+
+
 def is_plain_array(value: object) -> bool:
     """Return whether `value` is an ndarray (no subclass) that its raw bytes, dtype and shape express exactly."""
     if type(value) is not np.ndarray:

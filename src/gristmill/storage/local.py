@@ -27,6 +27,7 @@ from gristmill.storage.elements import (
     PACK_LIMIT,
     ChunkRef,
     Filed,
+    Made,
     ObjectRef,
     Pickled,
     is_chunkable,
@@ -36,6 +37,7 @@ from gristmill.storage.elements import (
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.kept import is_there, keep
 from gristmill.storage.layout import Layout, Scratch
+from gristmill.storage.made import MadeValues
 from gristmill.storage.segment import (
     DAMAGED,
     KEY_SIZE,
@@ -123,6 +125,7 @@ class LocalStorage:
         """Bytes of chunks, objects and segments that this process has added."""
         self._lock = threading.RLock()
         self._columns = _ColumnCache(_CACHE_BYTES)
+        self._made = MadeValues()
 
     @property
     def scratch(self) -> Path:
@@ -306,7 +309,13 @@ class LocalStorage:
                 return pickle.loads(self._object(checksum))  # noqa: S301 - as above
             case np.ndarray():
                 return form.copy()
+            case Made():
+                return self._made.get(form)
         return form
+
+    def keep_made(self, form: Made, value: object) -> None:
+        """Hold a value that is not stored, for as long as few others are made after it."""
+        self._made.put(form, value)
 
     def check(self, form: object) -> None:
         """Verify the chunk or object of a stored form, without making a value of it.

@@ -255,7 +255,12 @@ def test_a_broadcast_reduction_is_gathered_once_for_many_calls(monkeypatch: pyte
 
     gathered = []
     assembled = slices.assembled
-    monkeypatch.setattr(slices, "assembled", lambda *given: gathered.append(1) or assembled(*given))
+
+    def counted(*given: Any) -> Any:
+        gathered.append(1)
+        return assembled(*given)
+
+    monkeypatch.setattr(slices, "assembled", counted)
 
     def share(x: int, grid: Any) -> float:
         return x / float(grid.sum())
