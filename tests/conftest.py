@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,10 @@ settings.register_profile("gristmill", deadline=None, print_blob=True)
 # The same examples every time: what one change breaks must not depend on when it is tested. The storm explores.
 settings.register_profile("steady", settings.get_profile("gristmill"), derandomize=True)
 settings.load_profile("gristmill" if os.environ.get("GRISTMILL_TEST_RANDOM") else "steady")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and programs that tests start inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @cache

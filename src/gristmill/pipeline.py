@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from gristmill.explain.report import Explanation
 from gristmill.graph.annotations import check_annotations
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node, node
+from gristmill.graph.options import check_names
 from gristmill.graph.wording import did_you_mean, joined
+from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
@@ -59,6 +61,13 @@ class Pipeline:
         Told about every run.
     validate_types
         Whether annotations along the edges are checked.
+    versions
+        How much of the version of an installed distribution counts in the fingerprint of code that calls into it:
+        the `"major"` version, the `"exact"` one, or `"ignore"`.
+    own_modules
+        Modules and packages whose code counts, line by line, although they are installed.
+    library_modules
+        Modules and packages that count by name and version only, although they are not installed.
 
     Raises
     ------
@@ -87,10 +96,17 @@ class Pipeline:
         store: Store | str | None = _DEFAULT,
         callbacks: Sequence[Callback] = (),
         validate_types: bool = True,
+        versions: Versions = "major",
+        own_modules: Iterable[str] = (),
+        library_modules: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.engine = engine or Engine()
-        self.graph = Graph([_as_node(given) for given in nodes])
+        self.versions = versions
+        self.own_modules = check_names("a pipeline", "own_modules", own_modules)
+        self.library_modules = check_names("a pipeline", "library_modules", library_modules)
+        policy = _policy(versions, self.own_modules, self.library_modules)
+        self.graph = Graph([_as_node(given, policy) for given in nodes])
         self.callbacks = tuple(callbacks)
         self.validate_types = validate_types
         self._store = store
@@ -130,8 +146,11 @@ class Pipeline:
             return self._opened
 
     def with_(self, **changes: Any) -> "Pipeline":
-        """Return the same pipeline with another `name`, `engine`, `store`, `callbacks` or `validate_types`."""
-        known = ("name", "engine", "store", "callbacks", "validate_types")
+        """Return the same pipeline with other options: all that `Pipeline` takes besides the nodes."""
+        known = (
+            *("name", "engine", "store", "callbacks", "validate_types"),
+            *("versions", "own_modules", "library_modules"),
+        )
         for option in changes:
             if option not in known:
                 raise TypeError(
@@ -306,13 +325,22 @@ class Pipeline:
         return store, private, Stores(store.storage, private.storage if private else None)
 
 
-def _as_node(given: Any) -> Node:
-    if isinstance(given, Node):
-        return given
+def _policy(versions: Any, own: Sequence[str], libraries: Sequence[str]) -> Policy:
+    if versions not in get_args(Versions):
+        known = get_args(Versions)
+        raise GraphError(
+            f"versions is {versions!r}{did_you_mean(versions, known)}; use {joined(known, 'or')}"
+        )
+    if both := sorted(set(own) & set(libraries)):
+        raise GraphError(f"{joined(both)} cannot be among both own_modules and library_modules")
+    return Policy(versions, frozenset(own), frozenset(libraries))
+
+
+def _as_node(given: Any, policy: Policy) -> Node:
     function, mapspec = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
     if callable(function):
-        made: Node = node(function, mapspec=mapspec)
-        return made
+        made: Node = given if isinstance(given, Node) else node(function, mapspec=mapspec)
+        return made if made.policy == policy else replace(made, policy=policy)
     raise GraphError(f"a pipeline has nodes, functions and (function, mapspec) pairs; found {given!r}")
 
 

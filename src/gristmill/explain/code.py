@@ -36,15 +36,21 @@ def code_reason(before: CodeRecord, now: CodeRecord) -> str:
     old, new = _keyed(before.parts), _keyed(now.parts)
     if ("version" in _kinds(old)) or ("version" in _kinds(new)):
         return _version_change(title, before.parts, now.parts)
-    if upgraded := _distributions(before.parts, now.parts):
-        # Every part counts the versions of what it calls into: which of them changed otherwise, nobody can say.
-        return f"{_some(upgraded)}, which {title} calls into"
-    changes = _changes(old, new, _qualified(now), now.parts)
-    return f"code of {title} changed: {_some(changes)}" if changes else f"code of {title} changed"
+    upgraded = _distributions(before.parts, now.parts)
+    # A value may be an instance of a library's class, which counts with its version.
+    changes = _changes(old, new, _qualified(now), now.parts, without={"value"} if upgraded else set())
+    said = [f"{_some(upgraded)}, which {title} calls into"] if upgraded else []
+    if changes or not upgraded:
+        said.append(f"code of {title} changed" + (f": {_some(changes)}" if changes else ""))
+    return "; ".join(said)
 
 
-def _changes(old: Keyed, new: Keyed, root: str, parts: Iterable[Part]) -> list[str]:
-    """What differs: parts that changed first, then those that came and went."""
+def _changes(
+    old: Keyed, new: Keyed, root: str, parts: Iterable[Part], *, without: Collection[str]
+) -> list[str]:
+    """What differs, besides kinds `without` interest: parts that changed first, then those that came and went."""
+    hidden = {*without, "distribution"} if without else without
+    old, new = ({key: found for key, found in one.items() if key[0] not in hidden} for one in (old, new))
     own = {part.name for part in parts if part.kind == "function" and _short(part.name) == root}
     changed = [new[key] for key in new if key in old and _digests(new[key]) != _digests(old[key])]
     said = [_described(part[0], own) for part in sorted(changed, key=_rank)]

@@ -20,6 +20,7 @@ from gristmill.graph.options import Errors, NodeOptions
 from gristmill.graph.portable import Portable, located, place_of
 from gristmill.graph.signature import Signature, annotations, is_async
 from gristmill.graph.wording import joined, title
+from gristmill.identity.code.origin import Policy
 
 if TYPE_CHECKING:
     from gristmill.identity.digest import Digest
@@ -67,6 +68,8 @@ class Node:
     ignore_globals: tuple[str, ...] = ()
     own_private: tuple[str, ...] = ()
     """Parameters that no record shows, by the function's own names."""
+    policy: Policy = field(default_factory=Policy)
+    """What of other people's code counts; a pipeline sets it for its nodes."""
 
     def __post_init__(self) -> None:
         _check_mapspec(self)
@@ -130,8 +133,15 @@ class Node:
         """Identity of the code, as it is now, with what it was made from and what could not be followed."""
         from gristmill.identity.fingerprint import fingerprint
 
-        ignored = self.ignore_globals
-        return fingerprint(self.function, version=self.version, ignore_globals=ignored, explain=True)
+        return fingerprint(
+            self.function,
+            version=self.version,
+            ignore_globals=self.ignore_globals,
+            versions=self.policy.versions,
+            own_modules=self.policy.own,
+            library_modules=self.policy.libraries,
+            explain=True,
+        )
 
     def own_name(self, name: str) -> str:
         """The function's own name of the parameter that the graph calls `name`.

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, overload
 from xxhash import xxh3_128_digest
 
 from gristmill.identity.code.functions import module_of
-from gristmill.identity.code.origin import Policy, is_home, top_level
+from gristmill.identity.code.origin import Policy, Versions, is_home, top_level
 from gristmill.identity.code.reads import Reads
 from gristmill.identity.code.values import describe, describe_root
 from gristmill.identity.code.walk import Vertex, Walk, python_version
@@ -35,7 +35,8 @@ class Part:
     location: str
     """Where to find it, for people; it does not count."""
     digest: Digest
-    """Identity of the part alone, so that the part that changed is the one whose digest did."""
+    """Identity of the part alone, so that the part that changed is the one whose digest did; versions of
+    distributions are parts of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class CodeReport:
 
 class _Options(NamedTuple):
     ignored: frozenset[str]
-    versions: Policy
+    policy: Policy
     defaults: bool
 
 
@@ -77,7 +78,9 @@ def fingerprint(
     *,
     version: str | None = None,
     ignore_globals: Collection[str] = (),
-    versions: Policy = "major",
+    versions: Versions = "major",
+    own_modules: Collection[str] = (),
+    library_modules: Collection[str] = (),
     defaults: bool = False,
     explain: Literal[False] = False,
 ) -> Digest: ...
@@ -89,7 +92,9 @@ def fingerprint(
     *,
     version: str | None = None,
     ignore_globals: Collection[str] = (),
-    versions: Policy = "major",
+    versions: Versions = "major",
+    own_modules: Collection[str] = (),
+    library_modules: Collection[str] = (),
     defaults: bool = False,
     explain: Literal[True],
 ) -> CodeReport: ...
@@ -100,7 +105,9 @@ def fingerprint(
     *,
     version: str | None = None,
     ignore_globals: Collection[str] = (),
-    versions: Policy = "major",
+    versions: Versions = "major",
+    own_modules: Collection[str] = (),
+    library_modules: Collection[str] = (),
     defaults: bool = False,
     explain: bool = False,
 ) -> Digest | CodeReport:
@@ -115,7 +122,12 @@ def fingerprint(
     ignore_globals
         Names of globals, closure variables or ``Class.attribute`` that do not count.
     versions
-        How much of the version of an installed distribution counts.
+        How much of the version of an installed distribution counts: its `"major"` version, the `"exact"` one, or
+        `"ignore"`.
+    own_modules
+        Modules and packages whose code is followed wherever they are installed.
+    library_modules
+        Modules and packages that count by name and version wherever they are.
     defaults
         Count the defaults of the function's own parameters, as for a function that is a value. For a node's
         function they do not count: they are arguments.
@@ -142,7 +154,8 @@ def fingerprint(
     if version is not None:
         report = _by_version(function, version)
     else:
-        report = _remembered(function, _Options(frozenset(ignore_globals), versions, defaults))
+        policy = Policy(versions, frozenset(own_modules), frozenset(library_modules))
+        report = _remembered(function, _Options(frozenset(ignore_globals), policy, defaults))
     return report if explain else report.digest
 
 
@@ -176,7 +189,7 @@ def _remembered(function: Callable[..., object], options: _Options) -> CodeRepor
 
 
 def _find(function: Callable[..., object], options: _Options) -> _Found:
-    walk = Walk(_home(function), options.versions, options.ignored, describe)
+    walk = Walk(_home(function, options.policy), options.policy, options.ignored, describe)
     root = Vertex("function", getattr(function, "__qualname__", type(function).__qualname__), "", function)
     digests = walk.run(root, describe if options.defaults else describe_root)
     head = text(SCHEME) + text("fingerprint") + text(python_version())
@@ -188,7 +201,7 @@ def _find(function: Callable[..., object], options: _Options) -> _Found:
     return _Found(report, walk.reads)
 
 
-def _home(function: object) -> str | None:
+def _home(function: object, policy: Policy) -> str | None:
     """The top-level package of a function if it is the user's, wherever it is installed."""
     function = getattr(function, "func", function)
     function = getattr(function, "__func__", function)
@@ -196,12 +209,13 @@ def _home(function: object) -> str | None:
         module_of(function) if isinstance(function, FunctionType) else getattr(function, "__module__", None)
     )
     top = top_level(module) if isinstance(module, str) else ""
-    return top if top and is_home(top) else None
+    listed = top in policy.libraries
+    return top if top and not listed and is_home(top) else None
 
 
 def _parts(walk: Walk, digests: list[bytes]) -> tuple[Part, ...]:
     parts = [
-        Part(v.kind, v.name, v.location, Digest(digests[i] if v.kind == "value" else v.own_digest()))
+        Part(v.kind, v.name, v.location, Digest(digests[i] if v.kind == "value" else v.text_digest()))
         for i, v in enumerate(walk.vertices)
     ]
     parts += [

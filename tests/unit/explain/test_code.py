@@ -168,7 +168,7 @@ OTHER = Digest(b"1" * 16)
 
 
 def test_a_library_that_was_upgraded_is_named() -> None:
-    parts = (part("function", "clean", 2), part("distribution", "numpy 2", 2, "2.4.0"))
+    parts = (part("function", "clean", 1), part("distribution", "numpy 2", 2, "2.4.0"))
     assert code_reason(record(), record(fingerprint=OTHER, parts=parts)) == (
         "numpy 1.26.4 → 2.4.0, which clean() calls into"
     )
@@ -229,3 +229,15 @@ def test_an_edited_module_is_explained_in_the_next_process(tmp_path: Path) -> No
         "clean → clean[i]: 2 calls, 2 misses",
         "  miss  0–1  code of clean() changed: helper _strip (text.py:3)",
     ]
+
+
+def test_an_edit_beside_an_upgrade_is_named_too() -> None:
+    before = record(parts=(*record().parts, part("function", "text.clean.<locals>.strip", 1)))
+    parts = (
+        part("function", "clean", 1),
+        part("function", "text.clean.<locals>.strip", 2, "text.py:12"),
+        part("distribution", "numpy 2", 2, "2.4.0"),
+    )
+    assert code_reason(before, record(fingerprint=OTHER, parts=parts)) == (
+        "numpy 1.26.4 → 2.4.0, which clean() calls into; code of clean() changed: helper strip (text.py:12)"
+    )

@@ -239,3 +239,60 @@ def test_an_installed_package_that_builds_on_this_one_is_the_users_own(installed
     before = fingerprint(lib_own.g)
     lib_own.h = run("def f(x): return 2")
     assert fingerprint(lib_own.g) != before
+
+
+def test_an_installed_package_can_be_called_the_users_own(installed: Path) -> None:
+    install(installed, "lib_mine", "1.0")
+    f = run(USES.format("lib_mine"))
+    named, followed = fingerprint(f), fingerprint(f, own_modules=["lib_mine"])
+    del sys.modules["lib_mine"]
+    install(installed, "lib_mine", "1.0", "def g(x): return 22222")
+    again = run(USES.format("lib_mine"))
+    assert fingerprint(again) == named
+    assert fingerprint(again, own_modules=["lib_mine"]) != followed
+
+
+def test_what_the_user_puts_into_a_library_counts_at_once(installed: Path) -> None:
+    install(installed, "lib_patched", "1.0")
+    f = run(USES.format("lib_patched"))
+    before = fingerprint(f)
+    f.__globals__["lib_patched"].g = run("def f(x): return 2")
+    assert fingerprint(f) != before
+
+
+def test_a_module_of_the_users_can_be_called_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    forget()
+    (tmp_path / "tools_big.py").write_text("def g(x): return 1")
+    before = fingerprint(run(USES.format("tools_big")), library_modules=["tools_big"])
+    del sys.modules["tools_big"]
+    (tmp_path / "tools_big.py").write_text("def g(x): return 22222")
+    after = run(USES.format("tools_big"))
+    assert fingerprint(after, library_modules=["tools_big"]) == before
+    assert fingerprint(after) != fingerprint(after, library_modules=["tools_big"])
+    del sys.modules["tools_big"]
+
+
+def test_parts_of_a_package_may_be_listed_apart_from_it() -> None:
+    policy = origin.Policy(own=frozenset({"numpy.mine"}), libraries=frozenset({"tests"}))
+    found = {
+        name: policy.origin(name).value for name in ("numpy", "numpy.mine.x", "numpy.mines", "tests.support")
+    }
+    assert found == {
+        "numpy": "library",
+        "numpy.mine.x": "own",
+        "numpy.mines": "library",
+        "tests.support": "library",
+    }
+
+
+def test_what_changed_besides_an_upgraded_library_is_told_apart(installed: Path) -> None:
+    install(installed, "lib_upgraded", "1.0")
+    source = USES.format("lib_upgraded") + "\ndef h(x): return {}\nk = f\ndef f(x): return k(x) + h(x)"
+    before = report(source.format(1)).parts
+    install(installed, "lib_upgraded", "2.0")
+    after, edited = report(source.format(1)).parts, report(source.format(2)).parts
+    assert [part.name for part in set(after) - set(before)] == ["lib_upgraded 2"]
+    assert {part.name.rpartition(".")[2] for part in set(edited) - set(before)} == {"h", "lib_upgraded 2"}

@@ -198,14 +198,15 @@ class _Scope:
         for attribute in rest:
             if not isinstance(value, ModuleType):
                 break
-            value = vars(value).get(attribute)
+            value = self._walk.reads.get(vars(value), attribute)
         if isinstance(value, FunctionType) and self._walk.is_own(module_of(value)):
             self._target(f"global {path}", value, path)  # the user has put it there
             return
         attribute = ".".join(rest)
         if f"{name}.{attribute}" in _IMPORTERS:
             self._unfollowed(f"`{name}.{attribute}`, which may reach any code")
-        self._vertex.note(f"library {path}", name, attribute, *self._walk.version(name))
+        self._vertex.note(f"library {path}", name, attribute)
+        self._walk.count_version(self._vertex, name)
 
     def imported(self, bound: Import) -> None:
         """Count what a body imports."""
@@ -216,7 +217,8 @@ class _Scope:
             self._vertex.note("missing import", bound.module)
             self._unfollowed(f"the module `{'.' * bound.level}{bound.module}`, which is not there to import")
         elif not self._walk.is_own(name):
-            self._vertex.note("import", name, ".".join(bound.chain), *self._walk.version(name))
+            self._vertex.note("import", name, ".".join(bound.chain))
+            self._walk.count_version(self._vertex, name)
         else:
             self._own_import(name, bound.chain)
 

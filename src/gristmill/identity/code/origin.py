@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 import sysconfig
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib import metadata
 from pathlib import PurePath
 from typing import Literal
 
-Policy = Literal["major", "exact", "ignore"]
+Versions = Literal["major", "exact", "ignore"]
 """How much of a distribution's version counts."""
 
 _LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
@@ -118,11 +119,33 @@ def _names() -> dict[str, list[str]]:
     return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
 
 
-def counted(version: str, policy: Policy) -> str:
+def counted(version: str, versions: Versions) -> str:
     """The part of a version that counts."""
-    if policy == "exact":
+    if versions == "exact":
         return version
-    return "" if policy == "ignore" else version.partition(".")[0]
+    return "" if versions == "ignore" else version.partition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What of other people's code counts, and whose code that is."""
+
+    versions: Versions = "major"
+    own: frozenset[str] = frozenset()
+    """Modules and packages that are the user's own wherever they are installed."""
+    libraries: frozenset[str] = frozenset()
+    """Those that count by name and version, wherever they are."""
+
+    def origin(self, module: str | None, home: str | None = None) -> Origin:
+        """Say where a module comes from: by the longest of its names that is listed, else by where it is."""
+        name = module or ""
+        while name:
+            if name in self.own:
+                return Origin.OWN
+            if name in self.libraries:
+                return Origin.LIBRARY
+            name = name.rpartition(".")[0]
+        return origin(module, home)
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Any
 from xxhash import xxh3_128_digest
 
 from gristmill.identity.code.colour import digests
-from gristmill.identity.code.origin import Origin, Policy, counted, distribution, origin
+from gristmill.identity.code.origin import Origin, Policy, counted, distribution
 from gristmill.identity.code.reads import Reads
 from gristmill.identity.primitives import length, text
 
@@ -31,6 +31,8 @@ class Vertex:
     thing: Any
     local: list[bytes] = field(default_factory=list)
     """What counts about the thing itself."""
+    versions: list[int] = field(default_factory=list)
+    """Which places of `local` are versions of distributions."""
     edges: list[int] = field(default_factory=list)
     """What else it depends on."""
     combine: Callable[[Sequence[bytes]], bytes] | None = None
@@ -43,6 +45,11 @@ class Vertex:
     def own_digest(self) -> bytes:
         """Digest of the thing alone."""
         return xxh3_128_digest(text(self.kind) + b"".join(self.local))
+
+    def text_digest(self) -> bytes:
+        """Digest of the thing alone, whatever versions of distributions it meets."""
+        kept = (part for place, part in enumerate(self.local) if place not in self.versions)
+        return xxh3_128_digest(text(self.kind) + b"".join(kept))
 
     def digest(self, targets: Sequence[bytes]) -> bytes:
         """Digest of the thing and all that it depends on."""
@@ -96,24 +103,24 @@ class Walk:
 
     def is_own(self, module: object) -> bool:
         """Whether a module is the user's, by what should be its name."""
-        return isinstance(module, str) and origin(module, self.home) is Origin.OWN
+        return isinstance(module, str) and self.policy.origin(module, self.home) is Origin.OWN
 
     def library(self, vertex: Vertex, module: str, name: str) -> None:
         """Describe something by its name and the version of what it is installed with."""
         vertex.kind, vertex.name = "library", f"{module}.{name}"
-        vertex.note(module, name, *self.version(module))
+        vertex.note(module, name)
+        self.count_version(vertex, module)
 
-    def version(self, module: str) -> tuple[str, str]:
-        """Distribution of a module and the version of it that counts; Python's own counts once for all."""
-        if origin(module, self.home) is Origin.STDLIB:
-            return "", ""
-        found = distribution(module)
-        if found is None:
-            return "", ""
-        name, version = found
-        part = counted(version, self.policy)
-        self.libraries[name] = (version, part)
-        return name, part
+    def count_version(self, vertex: Vertex, module: str) -> None:
+        """Count the distribution of a module and its version; Python's own counts once for all."""
+        found = None if self.policy.origin(module, self.home) is Origin.STDLIB else distribution(module)
+        name, version = found or ("", "")
+        part = counted(version, self.policy.versions)
+        if found:
+            self.libraries[name] = (version, part)
+        vertex.note(name)
+        vertex.versions.append(len(vertex.local))
+        vertex.note(part)
 
 
 def place_of(code: CodeType) -> str:
