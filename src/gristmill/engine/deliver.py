@@ -36,7 +36,7 @@ def as_form(value: object) -> object:
     if kind in SCALARS or kind in _IMMUTABLE or kind is np.ndarray or issubclass(kind, np.generic):
         return value
     try:
-        return Pickled(pickle_value(value))
+        return Pickled(pickle_value(value, given=True))
     except StoreError:
         return Shared(value)
 

@@ -122,6 +122,8 @@ class _Pool:
         self._stores = stores
         self._level = level
         self._made: dict[ExecutorSpec, Transport] = {}
+        self._stays: set[int] = set()
+        """Stages that cannot be sent to other processes."""
         self.bytes_piped = 0
 
     def choose(self, run: StageRun, seconds_per_item: float | None, left: int) -> Transport:
@@ -129,9 +131,9 @@ class _Pool:
         spec = self._spec(run)
         if spec.kind == "auto":
             spec = self._decide(run, spec, seconds_per_item, left)
-        if spec not in self._made:
-            self._made[spec] = self._make(spec)
-        return self._made[spec]
+            if not self._can_travel(run, spec):
+                spec = ExecutorSpec("sequential")
+        return self._transport(spec)
 
     @guarded
     def close(self, *, kill: bool) -> None:
@@ -152,6 +154,21 @@ class _Pool:
         if parallel in self._made or (seconds_per_item or 0.0) * left > PROCESS_SECONDS:
             return parallel if left > 1 or not run.stage.axes else ExecutorSpec("sequential")
         return ExecutorSpec("sequential")
+
+    def _can_travel(self, run: StageRun, spec: ExecutorSpec) -> bool:
+        """Whether a stage can be sent to the processes that were chosen for it; tried once."""
+        number = run.stage.number
+        if spec.kind == "parallel" and number not in self._stays:
+            try:
+                self._transport(spec).prepare(run)
+            except InputError:  # an open connection among its inputs, say
+                self._stays.add(number)
+        return spec.kind != "parallel" or number not in self._stays
+
+    def _transport(self, spec: ExecutorSpec) -> Transport:
+        if spec not in self._made:
+            self._made[spec] = self._make(spec)
+        return self._made[spec]
 
     def _make(self, spec: ExecutorSpec) -> Transport:
         if spec.kind == "sequential" or watchdog.is_worker():  # a map inside a node never adds processes

@@ -44,7 +44,7 @@ class Plan:
 class _Draft:
     """A stage while nodes are still being added to it."""
 
-    axes: tuple[str, ...]
+    space: Space
     executor: object
     nodes: list[Node] = field(default_factory=list)
     after: set[int] = field(default_factory=set)
@@ -91,7 +91,8 @@ def compile_plan(
     compiler = _Compiler(pruned, inputs)
     arguments = {node: compiler.arguments(node) for node in pruned.nodes}
     shapes, axes = _shapes(pruned.nodes, arguments, compiler.mapped)
-    stages = _stages(pruned, arguments, axes, executors or {}, fuse=fuse)
+    spaces = {name: Space(axes[name], shapes[name]) for name in shapes}
+    stages = _stages(pruned, arguments, spaces, executors or {}, fuse=fuse)
     for constant in compiler.whole.values():
         _ = constant.digest
     for mapped in compiler.mapped.values():
@@ -212,7 +213,7 @@ def _extents(
 def _stages(
     graph: Graph,
     arguments: Mapping[Node, tuple[Argument, ...]],
-    axes: Mapping[str, tuple[str, ...]],
+    spaces: Mapping[str, Space],
     executors: Mapping[str, object],
     *,
     fuse: bool,
@@ -220,7 +221,7 @@ def _stages(
     drafts: list[_Draft] = []
     made: dict[str, int] = {}
     for node in graph.nodes:
-        own = axes[node.output_names[0]]
+        own = spaces[node.output_names[0]]
         executor = executors.get(node.output_names[0], executors.get(""))
         number = _stage_for(own, executor, arguments[node], drafts, made, fuse=fuse)
         if number == len(drafts):
@@ -232,7 +233,7 @@ def _stages(
     return tuple(
         Stage(
             number,
-            draft.axes,
+            draft.space.axes,
             tuple(_step(node, arguments[node]) for node in draft.nodes),
             frozenset(draft.after),
         )
@@ -241,7 +242,7 @@ def _stages(
 
 
 def _stage_for(
-    axes: tuple[str, ...],
+    space: Space,
     executor: object,
     arguments: Iterable[Argument],
     drafts: list[_Draft],
@@ -255,11 +256,11 @@ def _stage_for(
         if isinstance(argument, Constant) or argument.source not in made:
             continue
         below = made[argument.source]
-        together = isinstance(argument, Element) and argument.axes == axes == drafts[below].axes
+        together = isinstance(argument, Element) and argument.axes == space.axes == drafts[below].space.axes
         earliest = max(earliest, below if together else below + 1)
-    if axes or fuse:
+    if space.axes or fuse:
         for number in range(earliest, len(drafts)):
-            if drafts[number].axes == axes and drafts[number].executor == executor:
+            if drafts[number].space == space and drafts[number].executor == executor:
                 return number
     return len(drafts)
 

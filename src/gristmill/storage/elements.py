@@ -4,10 +4,10 @@ A *stored form* is either small enough to be packed into a segment (a scalar, a 
 reference to a chunk or an object. This module decides which; it writes nothing itself.
 """
 
-import contextlib
 import copyreg
 import io
 import pickle
+import sys
 from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,20 +149,60 @@ _REDUCERS: ChainMap[type, Callable[[Any], Any]] = ChainMap(
 """numpy's own reducers of its strings, like `str(numpy.str_)`, lose trailing NULs."""
 
 
-def pickle_value(value: object) -> bytes:
+class _ElsewhereError(StoreError):
+    """A value's content is somewhere else, where it may change."""
+
+
+def _refuse_zarr(array: Any) -> Any:
+    raise _ElsewhereError(
+        f"the zarr array {array.store}/{array.path} cannot be stored, since its content is elsewhere and may change; "
+        "return its content (array[...]), or the folder that it is in: Dir(path) keeps that"
+    )
+
+
+def _reduce_zarr(array: Any) -> Any:
+    return _open_zarr, (array.store, array.path)
+
+
+def _open_zarr(store: Any, path: str) -> Any:
+    import zarr
+
+    return zarr.open_array(store if store.read_only else store.with_read_only(True), path=path, mode="r")
+
+
+def _reducers(zarr_array: Callable[[Any], Any]) -> ChainMap[type, Callable[[Any], Any]]:
+    zarr = sys.modules.get("zarr")
+    return _REDUCERS if zarr is None else _REDUCERS.new_child({zarr.Array: zarr_array})
+
+
+def pickle_value(value: object, *, given: bool = False) -> bytes:
     """Return `value` as a pickle of protocol 5; by value what cannot be imported.
+
+    Parameters
+    ----------
+    value
+        What to pickle.
+    given
+        Whether it is an argument: zarr arrays in it become read-only. Results may not hold any.
 
     Raises
     ------
     StoreError
         Nothing can pickle it; the message names its type.
     """
-    with contextlib.suppress(Exception):  # whatever a __reduce__ raises, cloudpickle is the second opinion
-        buffer = io.BytesIO()
-        pickler = pickle.Pickler(buffer, protocol=5)
-        pickler.dispatch_table = _REDUCERS
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, protocol=5)
+    pickler.dispatch_table = _reducers(_reduce_zarr if given else _refuse_zarr)
+    try:
         pickler.dump(value)
-        return buffer.getvalue()
+    except _ElsewhereError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever a __reduce__ raises, cloudpickle is the second opinion
+        return _pickle_by_value(value)
+    return buffer.getvalue()
+
+
+def _pickle_by_value(value: object) -> bytes:
     import cloudpickle
 
     try:

@@ -1,16 +1,21 @@
 """Functions reach worker processes however they were defined."""
 
 import functools
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from gristmill import Pipeline, node
+from gristmill.errors import InputError, StoreError
 
 OFFSET = 100
 
@@ -177,3 +182,75 @@ def test_functions_from_standard_input(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "<0><7><14><21><28> Point(x=7) 16\n"
+
+
+class Unsendable:
+    """Can be identified, and nothing else."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __digest__(self) -> int:
+        return 1
+
+
+def test_an_input_that_cannot_travel_is_named() -> None:
+    mapped = node(lambda x, tool: x, output_name="y", mapspec="x[i] -> y[i]")
+    with pytest.raises(
+        InputError, match=r"tool cannot be sent .* a Unsendable cannot be pickled; .* 'sequential'"
+    ):
+        Pipeline([mapped]).map({"x": [1], "tool": Unsendable()}, map_executor="parallel")
+    with pytest.raises(InputError, match=r"x\[1\] cannot be sent .* a Unsendable"):
+        Pipeline([mapped]).map({"x": [1, Unsendable()], "tool": 1}, map_executor="parallel")
+
+
+def test_a_function_that_cannot_travel_is_named() -> None:
+    tool = Unsendable()
+    mapped = node(lambda x: (x, tool.lock is None), output_name="y", mapspec="x[i] -> y[i]", version="1")
+    with pytest.raises(InputError, match=r"function .*<lambda> cannot be sent to a worker process"):
+        Pipeline([mapped]).map({"x": [1]}, map_executor="parallel")
+
+
+def test_auto_keeps_here_what_cannot_travel() -> None:
+    def wait(x: int, tool: Unsendable) -> int:
+        with tool.lock:
+            time.sleep(0.02)
+        return os.getpid()
+
+    mapped = node(wait, mapspec="x[i] -> wait[i]")
+    result = Pipeline([mapped]).map({"x": list(range(80)), "tool": Unsendable()}, map_executor="auto")
+    assert set(result["wait"].tolist()) == {os.getpid()}
+
+
+def test_a_zarr_array_is_read_where_it_is_and_not_written(tmp_path: Path, executor: str) -> None:
+    given = zarr.create_array(str(tmp_path / "given.zarr"), shape=(4,), chunks=(2,), dtype="i8")
+    given[...] = [1, 2, 3, 4]
+
+    def careless(k: int, given: Any, nested: Any) -> tuple[int, bool, str]:
+        try:
+            nested["here"][0][k] = 99
+        except ValueError as error:
+            return int(given[k]), given.read_only, str(error)
+        return 0, False, ""
+
+    mapped = node(careless, mapspec="k[i] -> careless[i]")
+    inputs = {"k": [0, 3], "given": given, "nested": {"here": [given]}}
+    for value, locked, error in Pipeline([mapped]).map(inputs, map_executor=executor)["careless"]:
+        assert (value in (1, 4), locked, "read-only" in error) == (True, True, True)
+    assert np.asarray(given[...]).tolist() == [1, 2, 3, 4]
+
+
+def test_a_zarr_array_is_no_result(tmp_path: Path, executor: str) -> None:
+    path = str(tmp_path / "made.zarr")
+
+    def make() -> Any:
+        made = zarr.create_array(path, shape=(2,), dtype="i8", overwrite=True)
+        made[...] = 7
+        return {"made": made}
+
+    def total(make: Any) -> int:
+        return int(np.asarray(make["made"][...]).sum())
+
+    with pytest.raises(StoreError, match=r"made\.zarr.* its content is elsewhere"):
+        Pipeline([make]).map({}, map_executor=executor)
+    assert Pipeline([node(make, cache=False), total]).map({}, map_executor=executor)["total"] == 14

@@ -30,6 +30,9 @@ class Transport(Protocol):
     def free(self) -> int:
         """How many more batches can start now."""
 
+    def prepare(self, stage: StageRun) -> None:
+        """See that the stage's batches can be carried; raise an `InputError` that says why they cannot."""
+
     def submit(
         self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":

@@ -25,13 +25,16 @@ import numpy as np
 from loky.process_executor import ProcessPoolExecutor
 
 from gristmill.engine import watchdog
+from gristmill.engine.deliver import Shared, as_form
 from gristmill.engine.executors.base import SlotDiedError
+from gristmill.engine.job import Job
 from gristmill.engine.process import BatchMessage, StaleCodeError, Surroundings, run_batch
 from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
-from gristmill.errors import GristmillError
+from gristmill.errors import GristmillError, InputError
 from gristmill.identity.code.origin import Origin, origin
+from gristmill.plan.stage import Constant
 from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
@@ -188,8 +191,9 @@ class ParallelTransport:
         self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":
         """Send a batch to an idle worker."""
+        self.prepare(stage)
         slot = self._idle.pop() if self._idle else self._new_slot()
-        job = self._jobs.get(stage.stage.number) or self._publish(stage, by_value=False)
+        job = self._jobs[stage.stage.number]
         message = BatchMessage.of(
             self._stores.spec, str(job), positions, friend=claims.owner, missing=missing
         )
@@ -197,6 +201,17 @@ class ParallelTransport:
         answer.set_running_or_notify_cancel()
         self._send(_Delivery(slot, stage, message, answer))
         return answer
+
+    def prepare(self, stage: StageRun) -> None:
+        """Publish the stage's job, unless it is.
+
+        Raises
+        ------
+        InputError
+            An input, or what a function refers to, cannot be pickled.
+        """
+        if stage.stage.number not in self._jobs:
+            self._publish(stage, by_value=False)
 
     def forget(self, stage: StageRun) -> None:
         """Publish the stage's job again before its next batch: what it reads has moved."""
@@ -305,7 +320,7 @@ _BY_VALUE = "-v"
 """Ends the name of a job that carries the code of its functions."""
 
 
-def _pickled(job: Any, *, by_value: bool) -> bytes:
+def _pickled(job: Job, *, by_value: bool) -> bytes:
     with _REGISTRY:
         registered = cloudpickle.list_registry_pickle_by_value()
         modules = [m for m in _own_modules() if m.__name__ not in registered] if by_value else []
@@ -313,10 +328,33 @@ def _pickled(job: Any, *, by_value: bool) -> bytes:
             cloudpickle.register_pickle_by_value(module)
         try:
             data: bytes = cloudpickle.dumps(job, protocol=5)
+        except Exception as error:
+            raise _unsendable(job, error) from error
         finally:
             for module in modules:
                 cloudpickle.unregister_pickle_by_value(module)
     return data
+
+
+def _unsendable(job: Job, error: Exception) -> InputError:
+    """Say what of a job cannot be pickled."""
+    way_out = "run this with the executor 'sequential'"
+    for task in job.tasks:
+        for argument in task.arguments:
+            if isinstance(argument, Constant) and isinstance(as_form(argument.given.value), Shared):
+                kind = type(argument.given.value).__qualname__
+                return InputError(
+                    f"{argument.given.name} cannot be sent to a worker process, since a {kind} cannot be pickled; "
+                    f"{way_out}, or let a node make it: node(..., cache=False, version='1')"
+                )
+        try:
+            cloudpickle.dumps(task.node, protocol=5)
+        except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything
+            return InputError(
+                f"the function {task.node.name} cannot be sent to a worker process, since something that it refers to "
+                f"cannot be pickled ({error}); {way_out}, or pass that as an argument"
+            )
+    return InputError(f"what this stage needs cannot be sent to a worker process ({error}); {way_out}")
 
 
 _REGISTRY = threading.Lock()  # cloudpickle's list of modules that go by value is one for the process

@@ -44,6 +44,9 @@ class SequentialTransport:
         self._stores = stores
         self._workers: dict[int, StageWorker] = {}
 
+    def prepare(self, stage: StageRun) -> None:
+        """Do nothing: nothing is carried anywhere."""
+
     def submit(
         self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":
