@@ -51,12 +51,12 @@ class StageEvent:
 
 @dataclass(frozen=True, slots=True)
 class FaultEvent:
-    """The store held something damaged, which is computed again."""
+    """The store held something damaged, which is computed again, or does not take what is computed."""
 
     run_id: str
     """Names the run."""
     output: str
-    """Whose bytes were lost."""
+    """Whose bytes were lost; empty where the store as a whole cannot be written."""
     index: tuple[int, ...]
     """Which element."""
     message: str
@@ -82,7 +82,7 @@ class Callback:
         """Handle the end of a stage."""
 
     def on_store_fault(self, event: FaultEvent) -> None:
-        """Handle damage found in the store."""
+        """Handle damage found in the store, or that the store cannot be written: the latter once in a run."""
 
 
 class Observers:

@@ -1,6 +1,5 @@
 """The façade `Pipeline`: thin methods over graph, plan, engine and results."""
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -10,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from gristmill.engine.engine import Engine, Execution
+from gristmill.engine.faults import OnStoreError
 from gristmill.engine.interrupts import Interrupts, guarded
 from gristmill.engine.linking import Linker
 from gristmill.engine.mapped import MappedOutput
@@ -17,7 +17,7 @@ from gristmill.engine.report import Failure
 from gristmill.engine.sources import OutputSource
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
-from gristmill.errors import GraphError, InputError, StoreError
+from gristmill.errors import GraphError, InputError
 from gristmill.events import Callback
 from gristmill.explain.findings import explain
 from gristmill.explain.planned import RunPlan, outline
@@ -38,6 +38,8 @@ from gristmill.store import Store
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
 
 Array = np.ndarray[Any, Any]
+
+OnError = Literal["raise", "continue"]
 
 _DEFAULT: Any = object()
 _HEALING = Engine(map_executor="sequential")
@@ -164,6 +166,7 @@ class Pipeline:
         inputs: Mapping[str, Any] | None = None,
         *,
         output_name: str | Sequence[str] | None = None,
+        on_store_error: OnStoreError = "warn",
         **options: Any,
     ) -> dict[str, Any]:
         """Evaluate once.
@@ -174,6 +177,8 @@ class Pipeline:
             Values by name; an intermediate among them cuts what is above it.
         output_name
             What is wanted, which prunes the rest; all leaves by default.
+        on_store_error
+            As for `map`.
         **options
             Fields of `Engine` for this run.
 
@@ -182,8 +187,9 @@ class Pipeline:
         Values by output name; outputs of nodes with mapspecs as numpy arrays.
         """
         engine = _with_options(self.engine, options)
+        _check_choice("on_store_error", on_store_error, OnStoreError)
         plan = self._compile(self.graph, inputs or {}, output_name, engine, "node")
-        result = self._execute(plan, engine, "node", "raise", self.callbacks)
+        result = self._execute(plan, engine, "node", ("raise", on_store_error), self.callbacks)
         return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
 
     def __call__(self, output_name: str, /, **inputs: Any) -> Any:
@@ -197,7 +203,8 @@ class Pipeline:
         map_over: str | Sequence[str] | None = None,
         map_mode: Literal["zip", "product"] = "zip",
         output_name: str | Sequence[str] | None = None,
-        on_error: Literal["raise", "continue"] = "raise",
+        on_error: OnError = "raise",
+        on_store_error: OnStoreError = "warn",
         progress: bool | None = None,
         **options: Any,
     ) -> MapResult:
@@ -216,16 +223,21 @@ class Pipeline:
         on_error
             `"raise"`: the first exception ends the map and is raised, everything finished is kept. `"continue"`:
             what depends on a failed call is skipped, and `result.errors` says what failed.
+        on_store_error
+            What to do when the store cannot be written (full, read-only, locked, gone). `"warn"`: say so once, and
+            go on; what it does not take is held in a private temporary directory for as long as this process uses
+            it. `"raise"`: end the map with a `StoreError`; what was finished is kept. `"ignore"`: go on silently.
         progress
             Whether to show a progress bar; by default only in a terminal, for maps that take a while.
         **options
             Fields of `Engine` for this map.
         """
-        if on_error not in ("raise", "continue"):
-            raise InputError(f"on_error is {on_error!r}; use 'raise' or 'continue'")
+        _check_choice("on_error", on_error, OnError)
+        _check_choice("on_store_error", on_store_error, OnStoreError)
         engine = _with_options(self.engine, options)
         plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
-        return self._execute(plan, engine, "map", on_error, (*self.callbacks, *_progress(progress)))
+        choices = (on_error, on_store_error)
+        return self._execute(plan, engine, "map", choices, (*self.callbacks, *_progress(progress)))
 
     def explain(
         self,
@@ -301,13 +313,24 @@ class Pipeline:
         return compile_plan(graph, inputs, wanted, executors=engine.specs["map"], fuse=fuse)
 
     def _execute(
-        self, plan: Plan, engine: Engine, level: str, on_error: str, callbacks: Sequence[Callback]
+        self,
+        plan: Plan,
+        engine: Engine,
+        level: str,
+        choices: tuple[OnError, OnStoreError],
+        callbacks: Sequence[Callback],
     ) -> MapResult:
         with Interrupts():
             store, private, stores = self._open_stores(plan)
             linker = Linker(plan, store.storage)
             execution = engine.execute(
-                plan, stores, level=level, on_error=on_error, callbacks=callbacks, on_landed=linker.landed
+                plan,
+                stores,
+                level=level,
+                on_error=choices[0],
+                on_store_error=choices[1],
+                callbacks=callbacks,
+                on_landed=linker.landed,
             )
             views = linker.finish()
         if execution.outcome.failed is not None:
@@ -320,8 +343,7 @@ class Pipeline:
         store = self.store or Store.temporary()
         private = None if all(node.cache for node in plan.graph.nodes) else Store.temporary()
         if not store.storage.spec.readonly:
-            with contextlib.suppress(StoreError):  # it will be said by what cannot be done without
-                store.storage.remember_files(Memos.current)
+            store.storage.remember_files(Memos.current)
         return store, private, Stores(store.storage, private.storage if private else None)
 
 
@@ -342,6 +364,12 @@ def _as_node(given: Any, policy: Policy) -> Node:
         made: Node = given if isinstance(given, Node) else node(function, mapspec=mapspec)
         return made if made.policy == policy else replace(made, policy=policy)
     raise GraphError(f"a pipeline has nodes, functions and (function, mapspec) pairs; found {given!r}")
+
+
+def _check_choice(option: str, given: object, choices: Any) -> None:
+    known = get_args(choices)
+    if given not in known:
+        raise InputError(f"{option} is {given!r}; use {joined(known, 'or')}")
 
 
 def _open_store(given: Any) -> Store:

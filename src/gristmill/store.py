@@ -102,7 +102,7 @@ class Store:
 
     def look(self) -> LocalStorage:
         """Return what reads; a directory that is no store yet counts as an empty one, and is not made one."""
-        if not Layout(self.location).marker.exists():
+        if not Layout(self.location).exists:
             return LocalStorage(replace(self._spec, readonly=True), make=False)
         self.storage.reopen()  # somebody may have deleted it and made another
         return self.storage

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gristmill.engine import watchdog
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.sequential import SequentialTransport
+from gristmill.engine.faults import OnStoreError
 from gristmill.engine.interrupts import guarded
 from gristmill.engine.loop import Landed, Loop, RunOutcome
 from gristmill.engine.specs import ExecutorSpec, Specs, cpu_count, parse_specs
@@ -60,6 +61,7 @@ class Engine:
         *,
         level: str,
         on_error: str,
+        on_store_error: OnStoreError = "ignore",
         callbacks: Sequence[Callback] = (),
         on_landed: Landed = lambda _run, _positions: (),
     ) -> "Execution":
@@ -73,6 +75,8 @@ class Engine:
             `"map"`, or `"node"` for one `run`: which executor runs stages without axes.
         on_error
             `"raise"` to end at the first failure, `"continue"` to go on without what depends on it.
+        on_store_error
+            What to do when the store does not take what is computed; see `FaultWatch`.
         callbacks
             Who is told.
         on_landed
@@ -88,6 +92,7 @@ class Engine:
                 run_id,
                 stop_at_failure=on_error == "raise",
                 check_mutation=self.check_mutation,
+                on_store_error=on_store_error,
                 on_landed=on_landed,
             )
             outcome = loop.run()

@@ -33,8 +33,8 @@ class Linker:
     def landed(self, run: StageRun, positions: Array) -> list[tuple[str, int]]:
         """Link what is new at `positions`; return the outputs and positions whose chunk is gone."""
         lost: list[tuple[str, int]] = []
-        if not run.stage.axes or self._storage.spec.readonly:
-            return lost
+        if not run.stage.axes or self._storage.spec.readonly or self._storage.refuge.exists:
+            return lost  # chunks in the refuge go with it, and a disk that takes none takes no view either
         for k, step in enumerate(run.stage.steps):
             if run.storage(k) is not self._storage:
                 continue
@@ -50,6 +50,8 @@ class Linker:
     def finish(self) -> dict[str, str]:
         """Write what is pending; return output name to the path of its view."""
         found: dict[str, str] = {}
+        if self._storage.refuge.exists:
+            return found  # they may lack something
         for view in self._views.values():
             try:
                 view.finish()
@@ -67,6 +69,8 @@ class Linker:
         try:
             return view.link(name, positions, refs)
         except OSError as error:
+            if not self._storage.shelter.is_open:  # else it has been told, or will be
+                return []
             _warn(view, error)
             view.spoil(name)
             return []

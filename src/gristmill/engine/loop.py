@@ -18,6 +18,7 @@ import numpy as np
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
 from gristmill.engine.executors.base import SlotDiedError, Transport
+from gristmill.engine.faults import FaultWatch, OnStoreError
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import OutputSource, Source, open_input
@@ -121,6 +122,8 @@ class Loop:
         Whether the first failure ends the run.
     check_mutation
         Whether a call fails that changes its arguments.
+    on_store_error
+        What to do when the store does not take what is computed; see `FaultWatch`.
     on_landed
         Called with a stage and the positions that may be complete now, for derived data; returns the outputs
         and positions whose bytes turned out to be gone.
@@ -136,6 +139,7 @@ class Loop:
         *,
         stop_at_failure: bool,
         check_mutation: bool,
+        on_store_error: OnStoreError,
         on_landed: Landed,
     ) -> None:
         self._plan = plan
@@ -147,6 +151,7 @@ class Loop:
         self._stop_at_failure = stop_at_failure
         self._check_mutation = check_mutation
         self._on_landed = on_landed
+        self._faults = FaultWatch(stores, on_store_error, observers, run_id)
         self._active: dict[int, _Active] = {}
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
@@ -166,6 +171,7 @@ class Loop:
             self._stores.refresh()
             while self._advance():
                 pass
+            self._faults.check()
             failed = self.outcome.failed is not None
         except BaseException:
             self._land_rest()
@@ -355,6 +361,7 @@ class Loop:
     def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
         active.sizer.learn(len(flight.positions), report.seconds)
         self.outcome.bytes_written += report.bytes_written
+        self._faults.check(report.fault)
         again = active.run.record(flight.positions, report)
         if not self._stop_at_failure:
             _forget_frames(report.failures)

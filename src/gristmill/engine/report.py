@@ -36,3 +36,5 @@ class BatchReport:
     seconds: float = 0.0
     """Wall time of the batch, flush included."""
     bytes_written: int = 0
+    fault: str = ""
+    """Why something of it went to the refuge, if anything did: the store did not take it."""

@@ -42,6 +42,16 @@ class Stores:
         return self.kept.bytes_written
 
     @property
+    def sheltered(self) -> int:
+        """How many writes of this process have gone to a refuge, because a store did not take them."""
+        return self.kept.shelter.writes + (self.private.shelter.writes if self.private else 0)
+
+    @property
+    def fault(self) -> str:
+        """Why the latest of them did."""
+        return self.kept.shelter.fault or (self.private.shelter.fault if self.private else "")
+
+    @property
     def epoch(self) -> int:
         """Grows whenever there may be more to find than before."""
         return self.kept.epoch + (self.private.epoch if self.private else 0)

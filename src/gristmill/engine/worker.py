@@ -100,11 +100,11 @@ class StageWorker:
         Raises
         ------
         StoreError
-            The store refused to take what was computed.
+            Neither the store nor the refuge takes what was computed.
         """
         started = time.perf_counter()
         report = BatchReport([0] * len(self.runners))
-        written = self.stores.bytes_written
+        written, sheltered = self.stores.bytes_written, self.stores.sheltered
         if not fresh or len(self.runners) > 1:
             self.stores.refresh()
         self.entitled = set(np.frombuffer(entitled, dtype=DIGEST).tolist())
@@ -126,6 +126,7 @@ class StageWorker:
             self.failed_at.clear()
         report.seconds = time.perf_counter() - started
         report.bytes_written = self.stores.bytes_written - written
+        report.fault = self.stores.fault if self.stores.sheltered > sheltered else ""
         for runner, computed in zip(self.runners, report.computed, strict=True):
             if computed:
                 runner.describe()

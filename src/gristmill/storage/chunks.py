@@ -165,9 +165,9 @@ class ChunkFiles:
             temporary.unlink(missing_ok=True)
 
     def quarantine(self, checksum: bytes, to: Path) -> None:
-        """Move a damaged chunk out of the way, so that it can be written again."""
-        to.mkdir(exist_ok=True)
+        """Move a damaged chunk out of the way, so that it can be written again; it may stay on a bad disk."""
         with contextlib.suppress(OSError):
+            to.mkdir(exist_ok=True)
             os.rename(self.path(checksum), to / checksum.hex())
 
     def _write_file(self, path: Path, view: memoryview) -> None:

@@ -180,13 +180,18 @@ class Claims:
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
 
     def _open(self) -> None:
-        self._directory.mkdir(exist_ok=True, parents=True, mode=0o700)
-        self._lock_file = os.open(self._directory / "table", os.O_RDWR | os.O_CREAT, 0o600)
-        if os.fstat(self._lock_file).st_size < _SIZE:
-            _allocate(self._lock_file)
-        mapped = mmap.mmap(self._lock_file, _SIZE)
+        self._directory.mkdir(exist_ok=True, mode=0o700)  # never the store itself: it would not be one
+        descriptor = os.open(self._directory / "table", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < _SIZE:
+                _allocate(descriptor)
+            mapped = mmap.mmap(descriptor, _SIZE)
+        except OSError:
+            os.close(descriptor)
+            raise
         cells = np.frombuffer(mapped, dtype=np.uint64)
         self._table, self._counter = cells[:-1].reshape(BUCKETS, CELLS), cells[-1:]
+        self._lock_file = descriptor
 
     def _register(self) -> None:
         """Become a new owner, and free the cells of those that are gone: so no number is met twice."""
@@ -195,11 +200,11 @@ class Claims:
         held = self._table != 0
         held[held] = ~np.isin(self._table[held] >> _TAG_BITS, np.array(living, dtype=np.uint64))
         self._table[held] = 0
-        self._owner = int(self._counter[0]) % _MAX_OWNER + 1
-        while self._path(self._owner).exists():
-            self._owner = self._owner % _MAX_OWNER + 1
-        self._counter[0] = self._owner
-        self._owner_file = os.open(self._path(self._owner), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        owner = int(self._counter[0]) % _MAX_OWNER + 1
+        while self._path(owner).exists():
+            owner = owner % _MAX_OWNER + 1
+        self._owner_file = os.open(self._path(owner), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._counter[0] = self._owner = owner
         fcntl.flock(self._owner_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._stop = threading.Event()
         beat = (os.dup(self._owner_file), self._stop)  # its own descriptor: our number may be reused
@@ -251,6 +256,7 @@ def _beat(descriptor: int, stop: threading.Event) -> None:
     try:
         while not stop.wait(BEAT_SECONDS):
             count += 1
-            os.pwrite(descriptor, _NUMBER.pack(count), 0)
+            with contextlib.suppress(OSError):  # a full disk: others will not wait for long
+                os.pwrite(descriptor, _NUMBER.pack(count), 0)
     finally:
         os.close(descriptor)

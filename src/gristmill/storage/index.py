@@ -22,6 +22,7 @@ from gristmill.storage.segment import KEY_SIZE, Segment, Tombstone, decode_index
 
 if TYPE_CHECKING:
     from gristmill.storage.ledger import Ledger
+    from gristmill.storage.places import Ledgers
 
 Array = np.ndarray[Any, Any]
 MISSING = -1
@@ -42,7 +43,7 @@ class _Level:
 class KeyIndex:
     """Look-up of call keys over the segments of one group."""
 
-    def __init__(self, ledger: "Ledger", group: bytes) -> None:
+    def __init__(self, ledger: "Ledger | Ledgers", group: bytes) -> None:
         self._ledger = ledger
         self.group = group
         self._segments: list[Segment] = []
@@ -52,7 +53,7 @@ class KeyIndex:
         self._tombstones: list[Tombstone] = []
         self._levels: list[_Level] = []
         self._unsorted: list[int] = []
-        self._last = 0
+        self._last: dict[Ledger, int] = {}
         self._own: set[int] = set()
         self._lock = threading.RLock()
         self._filed: set[int] = set()
@@ -65,24 +66,25 @@ class KeyIndex:
     def refresh(self) -> None:
         """Take in what any process has appended since."""
         with self._lock:
-            for number, body in self._ledger.scan(self.group, self._last):
-                self._last = number
-                if number in self._own:
-                    self._own.discard(number)
-                else:
-                    self._decode(number, body)
+            for ledger in self._ledger.parts:
+                for number, body in ledger.scan(self.group, self._last.get(ledger, 0)):
+                    self._last[ledger] = number
+                    if number in self._own:
+                        self._own.discard(number)
+                    else:
+                        self._decode(number, body)
 
     def add(self, segment: Segment) -> None:
         """Take in a segment that this process has just appended."""
         with self._lock:
-            if segment.number > self._last:  # else a refresh was faster
+            if segment.number not in self._ordinals:  # else a refresh was faster
                 self._own.add(segment.number)
                 self._admit(segment)
 
     def bury(self, tombstone: Tombstone) -> None:
         """Take in a tombstone that this process has just appended."""
         with self._lock:
-            if tombstone.number > self._last:
+            if all(known.number != tombstone.number for known in self._tombstones):
                 self._own.add(tombstone.number)
                 self._admit(tombstone)
 
@@ -95,7 +97,8 @@ class KeyIndex:
             self._levels.clear()
             self._unsorted.clear()
             self._own.clear()
-            self._last = 0
+            self._tombstones.clear()
+            self._last.clear()
 
     def find(self, keys: bytes) -> Array:
         """Return the locators of `keys`, a block of 16-byte keys; -1 where missing."""
@@ -203,26 +206,32 @@ class KeyIndex:
         ordinal = len(self._segments)
         self._segments.append(entry)
         self._ordinals[entry.number] = ordinal
+        for tombstone in self._tombstones:  # of another ledger, which was read before this one's
+            if entry.number in tombstone.dead:
+                self._mark_dead(ordinal, tombstone.dead[entry.number])
         if any(map(holds_files, entry.codecs)):
             self._filed.add(ordinal)
         if entry.count:
-            self._starts.setdefault(entry.keys[:KEY_SIZE], ordinal)
+            if ordinal not in self._dead:
+                self._starts.setdefault(entry.keys[:KEY_SIZE], ordinal)
             self._unsorted.append(ordinal)
 
     def _apply(self, tombstone: Tombstone) -> None:
         self._tombstones.append(tombstone)
         for number, positions in tombstone.dead.items():
             ordinal = self._ordinals.get(number)
-            if ordinal is None:
-                continue
-            before = self._dead.get(ordinal, set())
-            self._dead[ordinal] = None if positions is None or before is None else before | set(positions)
+            if ordinal is not None:
+                self._mark_dead(ordinal, positions)
         self._levels.clear()
         self._unsorted = [ordinal for ordinal, segment in enumerate(self._segments) if segment.count]
         self._starts.clear()
         for ordinal in self._unsorted:
             if ordinal not in self._dead:
                 self._starts.setdefault(self._segments[ordinal].keys[:KEY_SIZE], ordinal)
+
+    def _mark_dead(self, ordinal: int, positions: tuple[int, ...] | None) -> None:
+        before = self._dead.get(ordinal, set())
+        self._dead[ordinal] = None if positions is None or before is None else before | set(positions)
 
     def _walk(self, keys: bytes, count: int, found: Array) -> int:
         """Fill `found` as far as `keys` follow the order of segments; return how far that was."""

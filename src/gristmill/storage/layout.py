@@ -5,6 +5,7 @@ that other users own or may write to.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -38,6 +39,11 @@ class Layout:
     def marker(self) -> Path:
         """The file that makes the directory a store."""
         return self.root / _MARKER
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store, as far as the disk says."""
+        return os.path.exists(self.marker)
 
     @property
     def ledger(self) -> Path:
@@ -81,10 +87,15 @@ class Layout:
         StoreError
             It cannot be made.
         """
-        if not trust and self.root.exists():
-            self._check_owner()
-        if not self.marker.exists():
-            self._create(readonly=readonly)
+        try:
+            if not trust and self.root.exists():
+                self._check_owner()
+            if not self.marker.exists():
+                self._create(readonly=readonly)
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"cannot use the store at {self.root}: {error}") from error
         self._check_format(readonly=readonly)
 
     def identity(self) -> tuple[int, int]:
@@ -157,6 +168,17 @@ class Layout:
             )
 
 
+_REFUSALS = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM)
+)
+"""What an operating system says that does not, or not now, let a directory be written."""
+
+
+def is_refused(error: StoreError) -> bool:
+    """Whether a store could not be opened because the disk or its owner does not let us, not for what it is."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _REFUSALS
+
+
 def _differing_bits(left: bytes, right: bytes) -> int:
     if len(left) != len(right):
         return 8 * max(len(left), len(right))
@@ -168,7 +190,7 @@ class Scratch:
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(exist_ok=True, mode=0o700)
-        _sweep(parent)
+        sweep(parent)
         self._lock = -1
         while self._lock < 0:
             self.path = parent / os.urandom(8).hex()
@@ -201,7 +223,7 @@ def _lock_directory(path: Path) -> int:
     return -1
 
 
-def _sweep(parent: Path) -> None:
+def sweep(parent: Path) -> None:
     """Remove the scratch directories whose writers are gone."""
     for path in parent.iterdir():
         try:

@@ -9,6 +9,7 @@ It does not know what a body means: bodies are bytes, in frames that carry their
 """
 
 import contextlib
+import errno
 import os
 import re
 import sqlite3
@@ -30,6 +31,9 @@ from gristmill.storage.segment import Entry
 
 _BUSY_SECONDS = 20.0
 """How long a statement waits for another process's transaction before it fails."""
+
+_BRIEF_SECONDS = 0.1
+"""How long it waits once that was not enough, until it is enough again."""
 
 _INLINE_LIMIT = 32 * 1024
 """Rows up to this many bytes live in the database; SQLite writes them twice, so longer ones are files."""
@@ -158,6 +162,25 @@ def _is_text(name: bytes) -> bool:
     return True
 
 
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    reader = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{mode}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    # A damaged file name is the fault of one row, and found out where it is used.
+    reader.text_factory = lambda data: data.decode("utf-8", "replace")
+    try:
+        reader.execute("PRAGMA trusted_schema = 0")
+        reader.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
 class _Open:
     """The connections of a ledger, closed with it."""
 
@@ -193,8 +216,11 @@ class Ledger:
         self._lock = threading.RLock()
         self.generation = 0
         """How often the database was found damaged, and begun anew."""
+        self.unreadable = ""
+        """What SQLite said when it could not read; what is not read is a miss."""
         self._open = _Open()
         self._inode = 0
+        self._patience = _BUSY_SECONDS
         self._pid = os.getpid()
         weakref.finalize(self, self._open.close)
 
@@ -264,6 +290,10 @@ class Ledger:
 
     def version(self) -> int:
         """Return a number that differs from the last one if any connection has committed since."""
+        if self._open.reader is not None and self._is_another():
+            with self._lock:
+                self.close()
+                self.generation += 1
         rows = self._select("PRAGMA data_version", ())
         return int(rows[0][0]) if rows else -1
 
@@ -277,6 +307,11 @@ class Ledger:
         """Close both connections; the next call opens them again."""
         with self._lock:
             self._open.close()
+
+    @property
+    def parts(self) -> "tuple[Ledger, ...]":
+        """The ledgers that a look-up goes through: this one."""
+        return (self,)
 
     def _append_all(self, cache: diskcache.Cache, entries: Sequence[Entry]) -> list[int]:
         last: dict[bytes, int] = {}  # of this transaction, which the reading connection does not see
@@ -324,6 +359,7 @@ class Ledger:
                 cache = self._open_cache()
                 with cache.transact(retry=False):
                     yield cache
+                self._relax()
             except (diskcache.Timeout, sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 if _is_damage(error):
                     if not (_is_one_row(error) and self._drop_undecodable()):
@@ -332,22 +368,74 @@ class Ledger:
                         f"the ledger of the store at {self._directory.parent} is damaged"
                     ) from error
                 self.close()  # a commit that failed leaves diskcache inside its transaction
+                self._patience = _BRIEF_SECONDS
                 raise StoreError(
                     f"cannot write to the store at {self._directory.parent}: {error!r}"
                 ) from error
 
+    def _relax(self) -> None:
+        """Wait for others again for as long as ever, after a write that went well."""
+        if self._patience != _BUSY_SECONDS:
+            self._patience = _BUSY_SECONDS
+            self.close()
+
+    def _is_another(self) -> bool:
+        """Whether somebody has put another database in the place of the one that is open."""
+        try:
+            return (self._directory / "cache.db").stat().st_ino != self._inode
+        except OSError:
+            return False  # it was deleted: what is open can still be read
+
+    def _check_there(self) -> None:
+        """See that what is written goes to a database that others can find.
+
+        Raises
+        ------
+        OSError
+            The directory around it has been deleted; making a part of it would leave something that is no store.
+        """
+        if not self._directory.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "it has been deleted", str(self._directory.parent))
+        if self._open.cache is not None and not self._is_same():
+            self.close()
+
+    def _is_same(self) -> bool:
+        try:
+            return (self._directory / "cache.db").stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def _check_lock(self) -> None:
+        """See that the database takes writes: diskcache, when it opens one that does not, waits for a minute.
+
+        Raises
+        ------
+        sqlite3.OperationalError
+            It is locked, or cannot be written.
+        """
+        path = self._directory / "cache.db"
+        if path.exists():
+            with contextlib.closing(
+                sqlite3.connect(path, timeout=self._patience, isolation_level=None)
+            ) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+
     def _open_cache(self) -> diskcache.Cache:
         self._after_fork()
+        self._check_there()
         if self._open.cache is None:
+            self._check_lock()
             disk = DurableDisk if self._durable else FramedDisk
             synchronous = 2 if self._durable else 1
             self._open.cache = diskcache.Cache(
                 str(self._directory),
-                timeout=_BUSY_SECONDS,
+                timeout=self._patience,
                 disk=disk,
                 sqlite_synchronous=synchronous,
                 **_SETTINGS,
             )
+            self._inode = (self._directory / "cache.db").stat().st_ino
         return self._open.cache
 
     def _select(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
@@ -357,35 +445,31 @@ class Ledger:
         """Yield the rows of a query as SQLite finds them: all segments at once would be a lot of memory."""
         with self._lock:
             self._after_fork()
-            reader = self._open.reader or self._open_reader()
-            if reader is None:
-                return
             try:
-                yield from reader.execute(query, arguments)
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                reader = self._open.reader or self._open_reader()
+                if reader is not None:
+                    yield from reader.execute(query, arguments)
+            except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
                 if _is_damage(error):
                     self._set_aside()
                     return
                 if "no such table" in str(error):  # somebody is just creating the database
                     return
-                raise StoreError(f"cannot read the store at {self._directory.parent}: {error!r}") from error
+                self.unreadable = f"cannot read the store at {self._directory.parent}: {error!r}"
 
     def _open_reader(self) -> sqlite3.Connection | None:
         path = self._directory / "cache.db"
         if not path.exists():
             return None
         self._inode = path.stat().st_ino
-        reader = self._open.reader = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
-            uri=True,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        # A damaged file name is the fault of one row, and found out where it is used.
-        reader.text_factory = lambda data: data.decode("utf-8", "replace")
-        reader.execute("PRAGMA trusted_schema = 0")
-        return reader
+        try:
+            self._open.reader = _connect(path, "mode=ro")
+        except sqlite3.OperationalError as error:
+            if not any(words in str(error) for words in ("unable to open", "readonly")):
+                raise
+            # SQLite cannot make its log beside a database on a read-only disk, where nobody else writes one.
+            self._open.reader = _connect(path, "immutable=1")
+        return self._open.reader
 
     def _drop_undecodable(self) -> bool:
         """Delete the rows whose file name is no text; return whether that was possible."""

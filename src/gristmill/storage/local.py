@@ -1,4 +1,4 @@
-"""The local store: ledger, chunks and claims of one directory, behind one object.
+"""The local store: ledger, chunks and claims of one directory and its refuge, behind one object.
 
 It knows stored forms, locators and checksums; it does not know nodes, plans or executors.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128_digest
 
-from gristmill.errors import IntegrityError
+from gristmill.errors import IntegrityError, StoreError
 from gristmill.identity.files import Dir, File
 from gristmill.identity.memo import StatMemo, merged
 from gristmill.storage.chunks import ChunkFiles, DamagedChunkError, raw_bytes
@@ -36,8 +36,9 @@ from gristmill.storage.elements import (
 )
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.kept import is_there, keep
-from gristmill.storage.layout import Layout, Scratch
+from gristmill.storage.layout import Layout, is_refused
 from gristmill.storage.made import MadeValues
+from gristmill.storage.refuge import Refuge, name_refuge
 from gristmill.storage.segment import (
     DAMAGED,
     KEY_SIZE,
@@ -72,6 +73,8 @@ class StoreSpec:
     durable: bool = False
     readonly: bool = False
     trust: bool = False
+    refuge: str = ""
+    """Where what the store does not take goes; named by the process that opens the store first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +104,26 @@ class LocalStorage:
     Raises
     ------
     StoreError
-        The directory cannot be used; see `Layout.open`.
+        The directory must not be used; see `Layout.open`. One that cannot be written is no reason.
     """
 
     def __init__(self, spec: StoreSpec, *, make: bool = True) -> None:
-        self.spec = spec
-        self.layout = Layout(Path(spec.location).absolute())
-        if make or self.layout.marker.exists():
-            self.layout.open(readonly=spec.readonly, trust=spec.trust)
         from gristmill.storage.ledger import Ledger
+        from gristmill.storage.places import Chunks, Ledgers, Shelter
 
-        self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
+        self.layout = Layout(Path(spec.location).absolute())
+        self.spec = spec if spec.refuge else replace(spec, refuge=name_refuge(self.layout.root))
+        self.refuge = Refuge(self.spec.refuge, owned=not spec.refuge)
+        self.shelter = Shelter(self.layout, self.refuge, readonly=spec.readonly)
+        if make or self.layout.exists:
+            self._open_layout()
+        store = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
+        self._ledger = Ledgers(store, self.shelter)
+        self._chunks = Chunks(self.layout, self.shelter, durable=spec.durable)
+        self._scratch: Path | None = None
         self._identity = self.layout.identity()
         self._indexes: dict[bytes, KeyIndex] = {}
-        self._scratch: Scratch | None = None
-        self._chunks: ChunkFiles | None = None
-        self._version = -1
+        self._version: tuple[int, ...] = ()
         self._generation = 0
         self._files_known = 0
         self.epoch = 0
@@ -132,19 +139,27 @@ class LocalStorage:
         """A directory for temporary files, removed when the store is closed or this process is gone."""
         with self._lock:
             if self._scratch is None:
-                self._scratch = Scratch(self.layout.scratch)
-            return self._scratch.path
+                self._scratch = self.shelter.write(lambda: self._chunks.scratch, lambda: self.refuge.scratch)
+            return self._scratch
+
+    def move_scratch(self, error: OSError) -> bool:
+        """Have `scratch` elsewhere, because of an error in writing there; return whether that is possible."""
+        with self._lock:
+            if self._scratch is None or self._scratch.is_relative_to(self.refuge.path):
+                return False
+            self._scratch = None
+            self.shelter.avoid(f"cannot write to the store at {self.layout.root}: {error}")
+            return True
 
     @property
     def chunks(self) -> ChunkFiles:
         """The chunk files."""
-        if self._chunks is None:
-            scratch = self.layout.scratch if self.spec.readonly else self.scratch
-            self._chunks = ChunkFiles(self.layout.chunks, scratch, durable=self.spec.durable)
         return self._chunks
 
     def claims(self, friend: int = 0) -> Claims:
         """Return a new owner in the claim table; it is a file and a thread once it has claimed something."""
+        if self.spec.readonly:
+            return Claims(self.refuge.layout.claims, friend=friend)
         return Claims(self.layout.claims, friend=friend)
 
     def index(self, group: bytes) -> KeyIndex:
@@ -245,13 +260,13 @@ class LocalStorage:
         Raises
         ------
         StoreError
-            The ledger refuses; nothing was appended.
+            Neither the store nor the refuge takes them; nothing was appended.
         """
         encoded = [
             encode_segment(block.group, block.keys, block.digests, block.columns, block.provenance)
             for block in blocks
         ]
-        numbers = self._ledger.append([entry for entry, _ in encoded])
+        numbers = self._ledger.append([entry for entry, _ in encoded], outside=self._refers_outside(blocks))
         self.bytes_written += sum(len(entry.index) + len(entry.values) for entry, _ in encoded)
         with self._lock:
             self.epoch += 1
@@ -344,41 +359,24 @@ class LocalStorage:
 
     def remembered_files(self) -> list[bytes]:
         """Return what is known of files, as `StatMemo` takes it; what cannot be read is left out."""
-        return [body for _, body in self._ledger.under(_FILES, _FILES_NAME) if body]
+        return [body for _, body in self._ledger.store.under(_FILES, _FILES_NAME) if body]
 
     def remember_files(self, memo: StatMemo) -> None:
-        """Keep what `memo` has learned since the last time.
-
-        Raises
-        ------
-        StoreError
-            The ledger refuses.
-        """
+        """Keep what `memo` has learned since the last time, if the store takes it now."""
         block, self._files_known = memo.added(self._files_known)
-        if not block:
-            return
-        rows = self._ledger.under(_FILES, _FILES_NAME)
-        self._ledger.put(_FILES + _name_now(), block)
-        if len(rows) >= _FILES_ROWS:
-            self._ledger.put(_FILES + _name_now(), merged([*(body for _, body in rows if body), block]))
-            self._ledger.delete([_FILES + name for name, _ in rows])
+        if block:
+            self.shelter.spare(lambda: self._put_files(block))
 
     def describe(self, record: CodeRecord, group: bytes) -> None:
-        """Keep the code record of a group, unless there is one.
-
-        Raises
-        ------
-        StoreError
-            The ledger refuses.
-        """
-        key = _CODE + record.place + group
-        if self._ledger.get(key) is None:
-            self._ledger.put(key, record.encode())
+        """Keep the code record of a group, unless there is one, if the store takes it now."""
+        key, ledger = _CODE + record.place + group, self._ledger.store
+        if ledger.get(key) is None:
+            self.shelter.spare(lambda: ledger.put(key, record.encode()))
 
     def descriptions(self, place: bytes) -> dict[bytes, CodeRecord]:
         """Return the code record of each group of the node at `place`; what cannot be read is left out."""
         found: dict[bytes, CodeRecord] = {}
-        for group, body in self._ledger.under(_CODE + place, KEY_SIZE):
+        for group, body in self._ledger.store.under(_CODE + place, KEY_SIZE):
             with contextlib.suppress(IntegrityError):
                 found[group] = CodeRecord.decode(body or b"")
         return found
@@ -428,15 +426,15 @@ class LocalStorage:
 
     def reopen(self) -> None:
         """Start anew if somebody has deleted the directory, as people do to reset a cache."""
-        if self.layout.identity() == self._identity:
+        if self.layout.identity() == self._identity != (0, 0):
             return
         with self._lock:
             self.close()
-            self.layout.open(readonly=self.spec.readonly, trust=self.spec.trust)
+            self._open_layout()
             self._identity = self.layout.identity()
             self._indexes.clear()
             self._columns = _ColumnCache(_CACHE_BYTES)
-            self._version = -1
+            self._version = ()
 
     def end_thread(self) -> None:
         """Close what the calling thread has open."""
@@ -445,13 +443,39 @@ class LocalStorage:
     def close(self) -> None:
         """Close files."""
         self._ledger.close()
-        if self._scratch is not None:
-            self._scratch.close()
-            self._scratch = self._chunks = None
+        self._chunks.close()
+        self.refuge.close()
+        self._scratch = None
+
+    def _open_layout(self) -> None:
+        try:
+            self.layout.open(readonly=self.spec.readonly, trust=self.spec.trust)
+        except StoreError as error:
+            if not is_refused(error):
+                raise
+            self.shelter.avoid(error)
+
+    def _refers_outside(self, blocks: Sequence[CallBlock]) -> bool:
+        """Whether anything in `blocks` refers to what is only in the refuge."""
+        from gristmill.storage.places import references
+
+        outside = self.shelter.names
+        if not outside:
+            return False
+        forms = (form for block in blocks for column in block.columns for form in column)
+        return any(name in outside for name in references(forms))
+
+    def _put_files(self, block: bytes) -> None:
+        ledger = self._ledger.store
+        rows = ledger.under(_FILES, _FILES_NAME)
+        ledger.put(_FILES + _name_now(), block)
+        if len(rows) >= _FILES_ROWS:
+            ledger.put(_FILES + _name_now(), merged([*(body for _, body in rows if body), block]))
+            ledger.delete([_FILES + name for name, _ in rows])
 
     def _has_object(self, checksum: bytes) -> bool:
         try:
-            return self._ledger.get(_OBJECT + checksum) is not None
+            return self._ledger.store.get(_OBJECT + checksum) is not None
         except IntegrityError:
             return False  # it is damaged, and is put again
 

@@ -226,8 +226,9 @@ class ParallelTransport:
                 slot.kill()
         self._slots, self._idle = [], []
         for job in self._jobs.values():
-            for file in job.parent.glob(f"{job.stem}*"):
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # they go with the scratch directory at the latest
+                for file in job.parent.glob(f"{job.stem}*"):
+                    file.unlink(missing_ok=True)
 
     def _new_slot(self) -> _Slot:
         slot = _WARM.take()
@@ -299,17 +300,24 @@ class ParallelTransport:
 
     def _publish(self, stage: StageRun, *, by_value: bool) -> Path:
         """Write the job of a stage, its inputs included, to files that the workers read."""
-        base = f"{os.urandom(6).hex()}{_BY_VALUE if by_value else ''}"
-        path = self._stores.kept.scratch / f"{base}.job"
-        job = stage.job
-        sources = {
-            name: source.publish(path.with_name(f"{base}-{k}"))
-            for k, (name, source) in enumerate(job.sources.items())
-        }
-        path.write_bytes(
-            pickle.dumps(Surroundings.here()) + _pickled(replace(job, sources=sources), by_value=by_value)
-        )
+        here = pickle.dumps(Surroundings.here())
+        name = f"{os.urandom(6).hex()}{_BY_VALUE if by_value else ''}"
+        try:
+            path = self._write(stage.job, here, name, by_value=by_value)
+        except OSError as error:
+            if not self._stores.kept.move_scratch(error):
+                raise
+            path = self._write(stage.job, here, name, by_value=by_value)
         self._jobs[stage.stage.number] = path
+        return path
+
+    def _write(self, job: Job, here: bytes, name: str, *, by_value: bool) -> Path:
+        path = self._stores.kept.scratch / f"{name}.job"
+        sources = {
+            source_name: source.publish(path.with_name(f"{name}-{k}"))
+            for k, (source_name, source) in enumerate(job.sources.items())
+        }
+        path.write_bytes(here + _pickled(replace(job, sources=sources), by_value=by_value))
         return path
 
 

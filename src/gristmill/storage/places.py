@@ -1,0 +1,339 @@
+"""The two places of a store: its own directory, and the refuge for what that does not take.
+
+A ledger and chunk files over both, with the methods of one of each. Writes try the store; after one has failed,
+they go to the refuge, and the store is tried again now and then. Look-ups go through both. What refers to bytes in
+the refuge goes there too: nothing in the store may refer to anything outside.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from gristmill.errors import IntegrityError, StoreError
+from gristmill.storage.chunks import Array, ChunkFiles
+from gristmill.storage.elements import ChunkRef, Filed, KeptFile, ObjectRef
+from gristmill.storage.layout import Layout, Scratch
+from gristmill.storage.ledger import Ledger
+from gristmill.storage.refuge import Refuge, sweep_refuges
+from gristmill.storage.segment import Entry
+
+RETRY_SECONDS = 5.0
+"""How long after a failed write the store is left alone."""
+
+T = TypeVar("T")
+
+
+class Shelter:
+    """Decides where a write goes, and remembers why.
+
+    Parameters
+    ----------
+    layout
+        The store's.
+    refuge
+        Where writes go that the store does not take.
+    readonly
+        Whether the store is not written by choice, which is no fault.
+    """
+
+    def __init__(self, layout: Layout, refuge: Refuge, *, readonly: bool) -> None:
+        self._layout = layout
+        self.refuge = refuge
+        self._readonly = readonly
+        self._until = 0.0
+        self._reason = ""
+        self.fault = ""
+        """Why the latest write that went to the refuge did so; empty where that was by choice."""
+        self.writes = 0
+        """How many writes went to the refuge because of a fault."""
+        self.names: set[bytes] = set()
+        """Checksums of what this process has put into the refuge, or found only there."""
+        self.stuck: set[bytes] = set()
+        """Checksums of damaged chunks that could not be moved out of the way in the store."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store is tried at all now."""
+        return not self._readonly and time.monotonic() >= self._until
+
+    def write(self, to_store: Callable[[], T], to_refuge: Callable[[], T]) -> T:
+        """Write to the store, or else to the refuge.
+
+        Raises
+        ------
+        StoreError
+            Neither takes it.
+        """
+        failed = None
+        if self.is_open:
+            try:
+                self._check_there()
+                return to_store()
+            except StoreError as error:
+                failed = error
+        try:
+            self.refuge.make()
+            done = to_refuge()
+        except StoreError as error:
+            raise (failed or StoreError(self._reason or "the store is read-only")) from error
+        if failed is not None:
+            self.avoid(failed)
+        if not self._readonly:
+            self.fault = self._reason
+            self.writes += 1
+        return done
+
+    def spare(self, to_store: Callable[[], object]) -> None:
+        """Write what nobody will miss: to the store, if that takes it now."""
+        if self.is_open:
+            try:
+                self._check_there()
+                to_store()
+            except StoreError as error:
+                self.avoid(error)
+
+    def avoid(self, error: StoreError | str) -> None:
+        """Leave the store alone for a while."""
+        self._reason = str(error)
+        self._until = time.monotonic() + RETRY_SECONDS
+
+    def try_again(self) -> None:
+        """Forget that there was a fault."""
+        self._until = 0.0
+
+    def _check_there(self) -> None:
+        if not self._layout.exists:
+            raise StoreError(self._reason or f"there is no store at {self._layout.root} any more")
+
+
+class Ledgers:
+    """The ledger of a store, and the one in its refuge.
+
+    Parameters
+    ----------
+    store
+        The store's.
+    shelter
+        Decides which of them takes what.
+    """
+
+    def __init__(self, store: Ledger, shelter: Shelter) -> None:
+        self.store = store
+        self._shelter = shelter
+        self._refuge = Ledger(shelter.refuge.layout.ledger)
+
+    @property
+    def parts(self) -> tuple[Ledger, ...]:
+        """The ledgers that a look-up goes through."""
+        return (self.store, self._refuge) if self._shelter.refuge.exists else (self.store,)
+
+    @property
+    def generation(self) -> int:
+        """How often one of them was found damaged, and begun anew."""
+        return self.store.generation + self._refuge.generation
+
+    def version(self) -> tuple[int, ...]:
+        """Return what differs from the last time if anybody has committed since."""
+        return tuple(ledger.version() for ledger in self.parts)
+
+    def append(self, entries: Sequence[Entry], *, outside: bool = False) -> list[int]:
+        """Append `entries` in one transaction and return their numbers.
+
+        Parameters
+        ----------
+        entries
+            What to append.
+        outside
+            Whether they refer to something in the refuge, where they have to go then.
+
+        Raises
+        ------
+        StoreError
+            Neither ledger takes them; nothing was appended.
+        """
+        if outside:
+            return self._refuge.append(entries)
+        return self._shelter.write(lambda: self._to_store(entries), lambda: self._refuge.append(entries))
+
+    def put(self, key: bytes, body: bytes) -> None:
+        """Store `body` under `key`, a letter and a checksum."""
+
+        def to_refuge() -> None:
+            self._refuge.put(key, body)
+            self._shelter.names.add(key[1:])
+
+        def to_store() -> None:
+            self.store.put(key, body)
+            self._shelter.names.discard(key[1:])
+
+        self._shelter.write(to_store, to_refuge)
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        """Delete the rows of `keys` wherever that is possible."""
+        self._shelter.spare(lambda: self.store.delete(keys))
+        if self._shelter.refuge.exists:
+            with contextlib.suppress(StoreError):
+                self._refuge.delete(keys)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the body stored under `key`, or None.
+
+        Raises
+        ------
+        IntegrityError
+            The row exists, and is damaged wherever it does.
+        """
+        if not self._shelter.refuge.exists:
+            return self.store.get(key)
+        try:
+            found = self.store.get(key)
+        except IntegrityError:
+            found = self._refuge.get(key)
+            if found is None:
+                raise
+        return self._refuge.get(key) if found is None else found
+
+    def values(self, group: bytes, number: int) -> bytes | None:
+        """Return the values of the segment `number` of `group`, or None where there is no such segment."""
+        found = self.store.values(group, number)
+        if found is None and self._shelter.refuge.exists:
+            found = self._refuge.values(group, number)
+        return found
+
+    def end_thread(self) -> None:
+        """Close what the calling thread has open."""
+        for ledger in (self.store, self._refuge):
+            ledger.end_thread()
+
+    def close(self) -> None:
+        """Close all connections; the next call opens them again."""
+        for ledger in (self.store, self._refuge):
+            ledger.close()
+
+    def _to_store(self, entries: Sequence[Entry]) -> list[int]:
+        if self.store.unreadable:  # what cannot be read back is better written elsewhere
+            reason, self.store.unreadable = self.store.unreadable, ""
+            raise StoreError(reason)
+        return self.store.append(entries)
+
+
+class Chunks(ChunkFiles):
+    """The chunk files of a store, and those in its refuge.
+
+    Parameters
+    ----------
+    layout
+        The store's.
+    shelter
+        Decides which of them takes what.
+    durable
+        Sync each file that goes to the store.
+    """
+
+    def __init__(self, layout: Layout, shelter: Shelter, *, durable: bool) -> None:
+        self._layout = layout
+        self._shelter = shelter
+        self._durable = durable
+        self._reader = ChunkFiles(layout.chunks, layout.scratch, durable=durable)
+        self._refuge = ChunkFiles(shelter.refuge.layout.chunks, shelter.refuge.layout.scratch)
+        self._own: Scratch | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def scratch(self) -> Path:
+        """A directory of the store for files of this process.
+
+        Raises
+        ------
+        StoreError
+            The file system refuses.
+        """
+        with self._lock:
+            if self._own is None:
+                sweep_refuges()
+                try:
+                    self._own = Scratch(self._layout.scratch)
+                except OSError as error:
+                    raise StoreError(f"cannot write to the store at {self._layout.root}: {error}") from error
+            return self._own.path
+
+    def path(self, checksum: bytes) -> Path:
+        """Return where the chunk with `checksum` is, or would be."""
+        path = self._reader.path(checksum)
+        if self._shelter.refuge.exists and not path.exists():
+            elsewhere = self._refuge.path(checksum)
+            return elsewhere if elsewhere.exists() else path
+        return path
+
+    def write(self, checksum: bytes, buffer: bytes | memoryview) -> bool:
+        """Store `buffer`, whose xxh3_128 is `checksum`; return False where it is there already."""
+        return self._write(checksum, lambda files: files.write(checksum, buffer))
+
+    def adopt(self, path: str, checksum: bytes) -> bool:
+        """Keep a copy of the file at `path`, whose content has `checksum`; False where it is there already."""
+        return self._write(checksum, lambda files: files.adopt(path, checksum))
+
+    def read(self, ref: ChunkRef) -> Array:
+        """Return the array of `ref`, verified, as a plain writable ndarray."""
+        return self._first(lambda files: files.read(ref))
+
+    def put_back(self, checksum: bytes, target: Path, mode: int) -> None:
+        """Copy a chunk to `target`, verified, unless something is there: that is never overwritten."""
+        self._first(lambda files: files.put_back(checksum, target, mode))
+
+    def quarantine(self, checksum: bytes, to: Path) -> None:
+        """Move a damaged chunk out of the way, so that it can be written again."""
+        self._reader.quarantine(checksum, to)
+        if self._reader.path(checksum).exists():
+            self._shelter.stuck.add(checksum)
+        if self._shelter.refuge.exists:
+            self._refuge.quarantine(checksum, self._shelter.refuge.layout.quarantine)
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        with self._lock:
+            scratch, self._own = self._own, None
+        if scratch is not None:
+            scratch.close()
+
+    def _write(self, checksum: bytes, action: Callable[[ChunkFiles], bool]) -> bool:
+        def to_store() -> bool:
+            if checksum in self._shelter.stuck:
+                raise StoreError(f"the chunk {checksum.hex()} is damaged, and cannot be moved out of the way")
+            done = action(ChunkFiles(self._layout.chunks, self.scratch, durable=self._durable))
+            self._shelter.names.discard(checksum)
+            return done
+
+        def to_refuge() -> bool:
+            refuge = self._shelter.refuge
+            done = action(ChunkFiles(refuge.layout.chunks, refuge.scratch))
+            self._shelter.names.add(checksum)
+            return done
+
+        return self._shelter.write(to_store, to_refuge)
+
+    def _first(self, action: Callable[[ChunkFiles], T]) -> T:
+        """Do it with the store's files, or where they are missing or damaged, with the refuge's."""
+        try:
+            return action(self._reader)
+        except IntegrityError:
+            if not self._shelter.refuge.exists:
+                raise
+            with contextlib.suppress(IntegrityError):
+                return action(self._refuge)
+            raise
+
+
+def references(forms: Iterable[object]) -> Iterable[bytes]:
+    """Yield the checksums of the chunks and objects that stored forms refer to."""
+    for form in forms:
+        match form:
+            case ChunkRef(checksum) | ObjectRef(checksum):
+                yield checksum
+            case Filed(_, places):
+                for place in places:
+                    files = (place,) if isinstance(place, KeptFile) else place.files
+                    yield from (file.content for file in files)
