@@ -420,7 +420,8 @@ def _result(
         source.set_aside(positions)
         again = _HEALING.execute(plan, stores, level="map", on_error="continue").outcome.stages
         for name, other in sources.items():
-            other.locators = _source(again, plan, name).locators
+            found = _source(again, plan, name)
+            other.locators, other.index = found.locators, found.index
 
     outputs: dict[str, Any] = {}
     for name, source in sources.items():

@@ -50,7 +50,8 @@ class FaultWatch:
         if self._choice == "warn":
             warnings.warn(
                 f"{fault}. The run goes on. What was finished before that is kept; what is finished now is held in "
-                f"{self._stores.kept.refuge.path} for as long as this process uses it, and is computed again later",
+                f"{self._stores.kept.refuge.path} and moved into the store when this run ends or another one starts "
+                "in this process, if that is possible by then; else it goes with this process, and is computed again",
                 RuntimeWarning,
                 stacklevel=2,
             )

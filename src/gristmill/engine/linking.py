@@ -10,6 +10,7 @@ from gristmill.identity.digest import checksum, digest
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Constant, Stage, Step
 from gristmill.storage.elements import ChunkRef
+from gristmill.storage.layout import is_refusal
 from gristmill.storage.local import LocalStorage
 from gristmill.storage.views import View
 
@@ -33,7 +34,7 @@ class Linker:
     def landed(self, run: StageRun, positions: Array) -> list[tuple[str, int]]:
         """Link what is new at `positions`; return the outputs and positions whose chunk is gone."""
         lost: list[tuple[str, int]] = []
-        if not run.stage.axes or self._storage.spec.readonly or self._storage.refuge.exists:
+        if not run.stage.axes or self._storage.spec.readonly or not self._storage.is_whole:
             return lost  # chunks in the refuge go with it, and a disk that takes none takes no view either
         for k, step in enumerate(run.stage.steps):
             if run.storage(k) is not self._storage:
@@ -50,13 +51,14 @@ class Linker:
     def finish(self) -> dict[str, str]:
         """Write what is pending; return output name to the path of its view."""
         found: dict[str, str] = {}
-        if self._storage.refuge.exists:
+        if not self._storage.is_whole:
             return found  # they may lack something
         for view in self._views.values():
             try:
                 view.finish()
             except OSError as error:
-                _warn(view, error)
+                if not is_refusal(error):
+                    _warn(view, error)
             else:
                 found |= view.paths()
         return found
@@ -69,9 +71,8 @@ class Linker:
         try:
             return view.link(name, positions, refs)
         except OSError as error:
-            if not self._storage.shelter.is_open:  # else it has been told, or will be
-                return []
-            _warn(view, error)
+            if not is_refusal(error):  # a disk that takes no results is told of where they are written
+                _warn(view, error)
             view.spoil(name)
             return []
 

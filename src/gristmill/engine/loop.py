@@ -168,10 +168,12 @@ class Loop:
         failed = True
         try:
             self._stores.kept.reopen()
+            self._stores.kept.move_home()
             self._stores.refresh()
             while self._advance():
                 pass
             self._faults.check()
+            self._stores.kept.move_home()
             failed = self.outcome.failed is not None
         except BaseException:
             self._land_rest()

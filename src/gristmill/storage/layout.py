@@ -174,9 +174,9 @@ _REFUSALS = frozenset(
 """What an operating system says that does not, or not now, let a directory be written."""
 
 
-def is_refused(error: StoreError) -> bool:
-    """Whether a store could not be opened because the disk or its owner does not let us, not for what it is."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _REFUSALS
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the disk, or who owns it, does not let us write now: no fault of what is there or was asked for."""
+    return isinstance(error, OSError) and error.errno in _REFUSALS
 
 
 def _differing_bits(left: bytes, right: bytes) -> int:

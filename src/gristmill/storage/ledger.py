@@ -27,7 +27,7 @@ from diskcache.core import MODE_BINARY, MODE_RAW
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage.frame import seal, unseal
 from gristmill.storage.medium import sync_directory
-from gristmill.storage.segment import Entry
+from gristmill.storage.segment import KEY_SIZE, Entry
 
 _BUSY_SECONDS = 20.0
 """How long a statement waits for another process's transaction before it fails."""
@@ -287,6 +287,10 @@ class Ledger:
                 yield number, unseal(key, _fetch(self._directory, *stored))
             except IntegrityError:
                 yield number, None
+
+    def groups(self) -> list[bytes]:
+        """Return the groups that have segments; one whose counter is damaged may be left out."""
+        return [name for name, _ in self.under(_COUNTER, KEY_SIZE)]
 
     def version(self) -> int:
         """Return a number that differs from the last one if any connection has committed since."""

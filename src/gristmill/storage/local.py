@@ -36,7 +36,7 @@ from gristmill.storage.elements import (
 )
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.kept import is_there, keep
-from gristmill.storage.layout import Layout, is_refused
+from gristmill.storage.layout import Layout, is_refusal
 from gristmill.storage.made import MadeValues
 from gristmill.storage.refuge import Refuge, name_refuge
 from gristmill.storage.segment import (
@@ -108,6 +108,7 @@ class LocalStorage:
     """
 
     def __init__(self, spec: StoreSpec, *, make: bool = True) -> None:
+        from gristmill.storage.homeward import Homeward
         from gristmill.storage.ledger import Ledger
         from gristmill.storage.places import Chunks, Ledgers, Shelter
 
@@ -120,6 +121,7 @@ class LocalStorage:
         store = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
         self._ledger = Ledgers(store, self.shelter)
         self._chunks = Chunks(self.layout, self.shelter, durable=spec.durable)
+        self._homeward = Homeward(store, self._ledger.refuge, self._chunks, self.shelter)
         self._scratch: Path | None = None
         self._identity = self.layout.identity()
         self._indexes: dict[bytes, KeyIndex] = {}
@@ -436,6 +438,16 @@ class LocalStorage:
             self._columns = _ColumnCache(_CACHE_BYTES)
             self._version = ()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was computed is in the store itself, and nothing in the refuge alone."""
+        return self._homeward.is_done
+
+    def move_home(self) -> None:
+        """Move what is in the refuge into the store, as far as that takes it."""
+        if not self.spec.readonly:
+            self._homeward.move()
+
     def end_thread(self) -> None:
         """Close what the calling thread has open."""
         self._ledger.end_thread()
@@ -451,7 +463,7 @@ class LocalStorage:
         try:
             self.layout.open(readonly=self.spec.readonly, trust=self.spec.trust)
         except StoreError as error:
-            if not is_refused(error):
+            if not is_refusal(error.__cause__):
                 raise
             self.shelter.avoid(error)
 

@@ -20,6 +20,9 @@ from gristmill.storage.ledger import Ledger
 from gristmill.storage.refuge import Refuge, sweep_refuges
 from gristmill.storage.segment import Entry
 
+OBJECT = b"o"
+"""Starts the keys of objects in a ledger."""
+
 RETRY_SECONDS = 5.0
 """How long after a failed write the store is left alone."""
 
@@ -78,7 +81,7 @@ class Shelter:
             self.refuge.make()
             done = to_refuge()
         except StoreError as error:
-            raise (failed or StoreError(self._reason or "the store is read-only")) from error
+            raise StoreError(f"{failed or self._reason or 'the store is read-only'}; and {error}") from error
         if failed is not None:
             self.avoid(failed)
         if not self._readonly:
@@ -123,17 +126,17 @@ class Ledgers:
     def __init__(self, store: Ledger, shelter: Shelter) -> None:
         self.store = store
         self._shelter = shelter
-        self._refuge = Ledger(shelter.refuge.layout.ledger)
+        self.refuge = Ledger(shelter.refuge.layout.ledger)
 
     @property
     def parts(self) -> tuple[Ledger, ...]:
         """The ledgers that a look-up goes through."""
-        return (self.store, self._refuge) if self._shelter.refuge.exists else (self.store,)
+        return (self.store, self.refuge) if self._shelter.refuge.exists else (self.store,)
 
     @property
     def generation(self) -> int:
         """How often one of them was found damaged, and begun anew."""
-        return self.store.generation + self._refuge.generation
+        return self.store.generation + self.refuge.generation
 
     def version(self) -> tuple[int, ...]:
         """Return what differs from the last time if anybody has committed since."""
@@ -155,14 +158,14 @@ class Ledgers:
             Neither ledger takes them; nothing was appended.
         """
         if outside:
-            return self._refuge.append(entries)
-        return self._shelter.write(lambda: self._to_store(entries), lambda: self._refuge.append(entries))
+            return self.refuge.append(entries)
+        return self._shelter.write(lambda: self._to_store(entries), lambda: self.refuge.append(entries))
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, a letter and a checksum."""
 
         def to_refuge() -> None:
-            self._refuge.put(key, body)
+            self.refuge.put(key, body)
             self._shelter.names.add(key[1:])
 
         def to_store() -> None:
@@ -176,7 +179,7 @@ class Ledgers:
         self._shelter.spare(lambda: self.store.delete(keys))
         if self._shelter.refuge.exists:
             with contextlib.suppress(StoreError):
-                self._refuge.delete(keys)
+                self.refuge.delete(keys)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the body stored under `key`, or None.
@@ -191,26 +194,26 @@ class Ledgers:
         try:
             found = self.store.get(key)
         except IntegrityError:
-            found = self._refuge.get(key)
+            found = self.refuge.get(key)
             if found is None:
                 raise
-        return self._refuge.get(key) if found is None else found
+        return self.refuge.get(key) if found is None else found
 
     def values(self, group: bytes, number: int) -> bytes | None:
         """Return the values of the segment `number` of `group`, or None where there is no such segment."""
         found = self.store.values(group, number)
         if found is None and self._shelter.refuge.exists:
-            found = self._refuge.values(group, number)
+            found = self.refuge.values(group, number)
         return found
 
     def end_thread(self) -> None:
         """Close what the calling thread has open."""
-        for ledger in (self.store, self._refuge):
+        for ledger in (self.store, self.refuge):
             ledger.end_thread()
 
     def close(self) -> None:
         """Close all connections; the next call opens them again."""
-        for ledger in (self.store, self._refuge):
+        for ledger in (self.store, self.refuge):
             ledger.close()
 
     def _to_store(self, entries: Sequence[Entry]) -> list[int]:
@@ -291,6 +294,23 @@ class Chunks(ChunkFiles):
             self._shelter.stuck.add(checksum)
         if self._shelter.refuge.exists:
             self._refuge.quarantine(checksum, self._shelter.refuge.layout.quarantine)
+
+    def bring(self, checksum: bytes) -> None:
+        """Have the chunk with `checksum` in the store, from the refuge if need be.
+
+        Raises
+        ------
+        IntegrityError, InputError
+            It is in neither, or damaged.
+        StoreError
+            The store's file system refuses.
+        """
+        path = self._refuge.path(checksum)
+        if path.exists() and checksum not in self._shelter.stuck:
+            ChunkFiles(self._layout.chunks, self.scratch, durable=self._durable).adopt(str(path), checksum)
+        elif path.exists() or not self._reader.path(checksum).exists():
+            raise IntegrityError(f"the chunk {path.name} is missing or damaged")
+        self._shelter.names.discard(checksum)
 
     def close(self) -> None:
         """Remove temporary files."""
