@@ -36,7 +36,8 @@ class Store:
     durability
         `"process"` survives the death of any process; `"power"` also a power cut (each commit is synced first).
     readonly
-        Serve what is there, write nothing.
+        Serve what is there, write nothing to it. What is missing is computed, and held in a private temporary
+        directory for as long as this store or a result is in use.
     trust
         Use a store that other users own or may write to. Its contents are unpickled, so they can run code here.
 

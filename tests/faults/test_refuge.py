@@ -6,6 +6,8 @@ import gc
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,7 +191,8 @@ def test_what_was_finished_before_is_kept(scene: Scene) -> None:
 def test_what_is_found_needs_no_disk(scene: Scene) -> None:
     with Store(scene.location) as store:
         scene.map(store)
-    with sabotage.sabotage(scene.location), Store(scene.location) as store, warnings.catch_warnings():
+    readonly = sabotage.sabotage(scene.location, code=errno.EROFS)
+    with readonly, Store(scene.location) as store, warnings.catch_warnings():
         warnings.simplefilter("error")
         result = scene.map(store)
         check(result)
@@ -205,6 +208,7 @@ def test_the_next_map_of_this_process_moves_everything_home(scene: Scene) -> Non
         check(result)
         check(first)
         assert result.stats.computed == 0
+        assert (first.views, list(result.views)) == ({}, ["image"])
     assert scene.map_again() == 0
 
 
@@ -430,3 +434,148 @@ def test_a_refuge_whose_users_were_killed_is_swept_by_the_next(scene: Scene) -> 
     with Store(scene.location) as store:
         check(scene.map(store))
     assert scene.refuges() == []
+
+
+# -- real disks
+
+
+SCRIPT = """
+import sys, warnings
+import numpy as np
+from gristmill import Pipeline, Store, node
+
+place, executor, what = sys.argv[1:4]
+
+def image(x):
+    return np.full(60_000, x + 0.5)
+
+def text(x):
+    return f"{x} " * 4_000
+
+def mean(image, text):
+    return float(image.mean()) + len(text.split())
+
+count = 10 if what == "few" else 40
+nodes = [
+    node(image, mapspec="x[i] -> image[i]"),
+    node(text, mapspec="x[i] -> text[i]"),
+    node(mean, mapspec="image[i], text[i] -> mean[i]"),
+]
+if __name__ == "__main__":
+    with warnings.catch_warnings(record=True) as caught, Store(place) as store:
+        warnings.simplefilter("always")
+        names = ["image", "text", "mean"]
+        pipeline = Pipeline(nodes, store=store)
+        result = pipeline.map({"x": range(count)}, output_name=names, map_executor=executor, max_workers=2)
+        assert [array[0] for array in result["image"]] == [x + 0.5 for x in range(count)]
+        assert result["text"].tolist() == [f"{x} " * 4_000 for x in range(count)]
+        assert result["mean"].tolist() == [x + 0.5 + 4_000 for x in range(count)]
+        print(result.stats.computed, len(caught), *(str(one.message)[:120] for one in caught))
+"""
+
+
+def on_a_private_mount(script: str, *arguments: object) -> list[list[str]]:
+    """Run a shell script with mounts of its own; return the words of each line that it printed."""
+    command = ["unshare", "--mount", "sh", "-ec", script, "sh", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    path = tmp_path / "job.py"
+    path.write_text(SCRIPT)
+    (tmp_path / "disk").mkdir()
+    return path
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2] / "src")]))
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("first", ["few", "all"])
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+def test_a_disk_of_8_megabytes(executor: str, first: str, job: Path) -> None:
+    script = """
+        mount -t tmpfs -o size=8m,mode=700 tmpfs "$2"
+        "$0" "$1" "$2/store" "$3" "$4"
+        "$0" "$1" "$2/store" "$3" all
+        mount -o remount,size=80m "$2"
+        "$0" "$1" "$2/store" "$3" all
+        "$0" "$1" "$2/store" "$3" all
+    """.replace('"$0"', sys.executable)
+    runs = on_a_private_mount(script, job, job.parent / "disk", executor, first)
+    assert [run[1] for run in runs] == ["0" if first == "few" else "1", "1", "0", "0"]
+    computed = [int(run[0]) for run in runs]
+    assert computed[0] == (30 if first == "few" else 120)
+    assert 0 < computed[2] <= computed[1] < 120
+    assert computed[3] == 0
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+def test_a_disk_that_is_full_from_the_start(executor: str, job: Path) -> None:
+    script = """
+        mount -t tmpfs -o size=8m,mode=700 tmpfs "$2"
+        dd if=/dev/zero of="$2/ballast" bs=64k 2>/dev/null || true
+        "$0" "$1" "$2/store" "$3" all
+        rm "$2/ballast"
+        "$0" "$1" "$2/store" "$3" few
+        "$0" "$1" "$2/store" "$3" few
+    """.replace('"$0"', sys.executable)
+    runs = on_a_private_mount(script, job, job.parent / "disk", executor)
+    assert [run[:2] for run in runs] == [["120", "1"], ["30", "0"], ["0", "0"]]
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+def test_a_disk_that_is_only_read(executor: str, job: Path) -> None:
+    script = """
+        "$0" "$1" "$2/store" sequential few
+        mount --bind "$2" "$2"
+        mount -o remount,ro,bind "$2"
+        "$0" "$1" "$2/store" "$3" few
+        "$0" "$1" "$2/store" "$3" all
+        mount -o remount,rw,bind "$2"
+        "$0" "$1" "$2/store" "$3" all
+        "$0" "$1" "$2/store" "$3" all
+    """.replace('"$0"', sys.executable)
+    runs = on_a_private_mount(script, job, job.parent / "disk", executor)
+    assert [run[:2] for run in runs] == [["30", "0"], ["0", "0"], ["90", "1"], ["90", "0"], ["0", "0"]]
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("environment")
+def test_a_directory_of_mode_555(job: Path) -> None:
+    """Another user than root runs this: to root, modes mean nothing."""
+    seen = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-c", "import gristmill.pipeline"],
+        cwd="/",
+        capture_output=True,
+        check=False,
+    )
+    if seen.returncode:
+        pytest.skip("another user cannot run this Python, or not read this source")
+    script = """
+        mount -t tmpfs -o mode=777 tmpfs /mnt
+        cp "$1" /mnt/job.py
+        mkdir -m 777 /mnt/temporary
+        export TMPDIR=/mnt/temporary HOME=/mnt
+        cd /mnt
+        run() { setpriv --reuid 65534 --clear-groups "$0" /mnt/job.py /mnt/store "$1" "$2"; }
+        run sequential few
+        chmod -R a-w store
+        run sequential few
+        run sequential all
+        chmod -R u+w store
+        run sequential all
+        run sequential all
+    """.replace('"$0"', sys.executable)
+    runs = on_a_private_mount(script, job)
+    assert [run[:2] for run in runs] == [["30", "0"], ["0", "0"], ["90", "1"], ["90", "0"], ["0", "0"]]

@@ -10,7 +10,7 @@ from gristmill.identity.digest import checksum, digest
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Constant, Stage, Step
 from gristmill.storage.elements import ChunkRef
-from gristmill.storage.layout import is_refusal
+from gristmill.storage.layout import READ_ONLY
 from gristmill.storage.local import LocalStorage
 from gristmill.storage.views import View
 
@@ -30,12 +30,16 @@ class Linker:
         self._plan = plan
         self._storage = storage
         self._views: dict[int, View] = {}
+        self._refused = ""
+        self._lacking = False
 
     def landed(self, run: StageRun, positions: Array) -> list[tuple[str, int]]:
         """Link what is new at `positions`; return the outputs and positions whose chunk is gone."""
         lost: list[tuple[str, int]] = []
-        if not run.stage.axes or self._storage.spec.readonly or not self._storage.is_whole:
-            return lost  # chunks in the refuge go with it, and a disk that takes none takes no view either
+        # Chunks in the refuge go with it, and a disk that takes no chunks takes no view either.
+        self._lacking |= not self._storage.is_whole
+        if not run.stage.axes or self._storage.spec.readonly or self._lacking:
+            return lost
         for k, step in enumerate(run.stage.steps):
             if run.storage(k) is not self._storage:
                 continue
@@ -51,17 +55,24 @@ class Linker:
     def finish(self) -> dict[str, str]:
         """Write what is pending; return output name to the path of its view."""
         found: dict[str, str] = {}
-        if not self._storage.is_whole:
-            return found  # they may lack something
+        if self._lacking:
+            return found  # the store's fault has been told
         for view in self._views.values():
             try:
                 view.finish()
             except OSError as error:
-                if not is_refusal(error):
-                    _warn(view, error)
+                self._note(view, error)
             else:
                 found |= view.paths()
+        if self._refused:
+            warnings.warn(self._refused, RuntimeWarning, stacklevel=2)
         return found
+
+    def _note(self, view: View, error: OSError) -> None:
+        """Take in that a view cannot be written, which is no news on a disk that is only read."""
+        if error.errno not in READ_ONLY:
+            where = f"the zarr view at {view.directory}"
+            self._refused = f"{where} cannot be written ({error}); results are in the store all the same"
 
     def _link(self, view: View, name: str, positions: Array, refs: list[ChunkRef] | None) -> list[int]:
         """Link chunks; a view that cannot be written is given up, since it is derived data."""
@@ -71,8 +82,7 @@ class Linker:
         try:
             return view.link(name, positions, refs)
         except OSError as error:
-            if not is_refusal(error):  # a disk that takes no results is told of where they are written
-                _warn(view, error)
+            self._note(view, error)
             view.spoil(name)
             return []
 
@@ -100,14 +110,6 @@ def _described(step: Step) -> tuple[Any, ...]:
         for a in step.arguments
     ]
     return step.prefix, step.outputs, arguments
-
-
-def _warn(view: View, error: OSError) -> None:
-    warnings.warn(
-        f"the zarr view at {view.directory} cannot be written ({error}); results are in the store all the same",
-        RuntimeWarning,
-        stacklevel=2,
-    )
 
 
 def _refs(codec: dict[str, Any], checksums: bytes, places: Array) -> list[ChunkRef] | None:

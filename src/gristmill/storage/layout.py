@@ -111,7 +111,7 @@ class Layout:
             raise StoreError(f"there is no store at {self.root}, and readonly=True does not make one")
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if foreign := sorted(set(os.listdir(self.root)) - {"chunks", "arrays", "tmp"}):
+            if foreign := sorted(set(os.listdir(self.root)) - {"chunks", "arrays", "tmp", "claims"}):
                 if self.marker.exists():  # made by another process meanwhile
                     return
                 raise StoreVersionError(
@@ -168,9 +168,10 @@ class Layout:
             )
 
 
-_REFUSALS = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM)
-)
+READ_ONLY = frozenset((errno.EROFS, errno.EACCES, errno.EPERM))
+"""What an operating system says that never lets a directory be written."""
+
+_REFUSALS = READ_ONLY | {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM}
 """What an operating system says that does not, or not now, let a directory be written."""
 
 

@@ -160,9 +160,8 @@ class LocalStorage:
 
     def claims(self, friend: int = 0) -> Claims:
         """Return a new owner in the claim table; it is a file and a thread once it has claimed something."""
-        if self.spec.readonly:
-            return Claims(self.refuge.layout.claims, friend=friend)
-        return Claims(self.layout.claims, friend=friend)
+        layout = self.refuge.layout if self.spec.readonly or not self.layout.exists else self.layout
+        return Claims(layout.claims, friend=friend)
 
     def index(self, group: bytes) -> KeyIndex:
         """Return the key index of `group`, read from the ledger when it is asked for first."""

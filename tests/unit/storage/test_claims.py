@@ -1,5 +1,6 @@
 """Claims: one owner at a time, none after its end, and a silent one is not waited for."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -192,3 +193,18 @@ def test_the_directory_may_be_deleted_between_owners(one: Claims, directory: Pat
     one.close()
     shutil.rmtree(directory)
     assert one.take(keys(1)).tolist() == [True]
+
+
+def test_a_disk_that_is_full_grants_everything_again_and_again(
+    one: Claims, other: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.storage.claims.os.posix_fallocate", full)
+        for _ in range(2):
+            assert one.take(keys(1, 2)).tolist() == [True, True]
+        one.drop(keys(1, 2))
+    assert one.take(keys(1)).tolist() == [True]
+    assert other.take(keys(1)).tolist() == [False]

@@ -1,0 +1,210 @@
+"""The refuge and the two places: where they are, who may use them, and that nothing is looked for in one alone."""
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gristmill.errors import StoreError
+from gristmill.storage.index import MISSING
+from gristmill.storage.local import CallBlock, LocalStorage, StoreSpec
+from gristmill.storage.refuge import Refuge, name_refuge, sweep_refuges
+from gristmill.storage.segment import Provenance
+
+GROUP = b"g" * 16
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(16, "little")
+
+
+def block(*numbers: int, forms: list[object] | None = None) -> CallBlock:
+    keys = b"".join(map(key, numbers))
+    return CallBlock(GROUP, keys, (keys,), (forms or list(numbers),), Provenance("node"))
+
+
+def refuse(*_: object, **__: object) -> Any:
+    raise StoreError("the disk is full")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr("gristmill.storage.refuge._temporary_places", lambda: [place])
+    return place
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[LocalStorage]:
+    made = LocalStorage(StoreSpec(str(tmp_path / "store")))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worker(storage: LocalStorage) -> Iterator[LocalStorage]:
+    """The same store as another process has it."""
+    made = LocalStorage(storage.spec)
+    yield made
+    made.close()
+
+
+def test_naming_makes_nothing(temporary: Path, tmp_path: Path) -> None:
+    assert name_refuge(tmp_path / "store") != name_refuge(tmp_path / "store")
+    assert list(temporary.iterdir()) == []
+
+
+def test_another_file_system_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = {tmp_path / "near": 1, tmp_path / "far": 2, tmp_path / "store": 1}
+    monkeypatch.setattr("gristmill.storage.refuge._device", devices.__getitem__)
+    for places in (["near", "far"], ["far", "near"]):
+        found = [tmp_path / name for name in places]
+        monkeypatch.setattr("gristmill.storage.refuge._temporary_places", lambda found=found: found)
+        assert Path(name_refuge(tmp_path / "store")).parents[1] == tmp_path / "far"
+
+
+def test_without_any_temporary_directory_it_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gristmill.storage.refuge._temporary_places", list)
+    with pytest.raises(StoreError, match="no refuge can be made"):
+        Refuge(name_refuge(tmp_path / "store"), owned=True).make()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_place_that_others_may_write_to_is_refused(mode: int, temporary: Path, tmp_path: Path) -> None:
+    folder = temporary / f"gristmill-refuges-{os.geteuid()}"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(StoreError, match="only this user"):
+        Refuge(name_refuge(tmp_path / "store"), owned=True).make()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_link_in_its_place_is_refused(temporary: Path, tmp_path: Path) -> None:
+    (tmp_path / "trap").mkdir()
+    (temporary / f"gristmill-refuges-{os.geteuid()}").symlink_to(tmp_path / "trap")
+    with pytest.raises(StoreError, match="only this user"):
+        Refuge(name_refuge(tmp_path / "store"), owned=True).make()
+
+
+def test_it_goes_with_its_owner_and_not_with_who_uses_it(tmp_path: Path) -> None:
+    owner = Refuge(name_refuge(tmp_path / "store"), owned=True)
+    user = Refuge(str(owner.path), owned=False)
+    known = [owner.exists]
+    user.make()
+    known.append(owner.exists)
+    assert known == [False, True]
+    del user
+    gc.collect()
+    assert owner.path.exists()
+    path = owner.path
+    del owner
+    gc.collect()
+    assert not path.exists()
+
+
+def test_one_that_is_in_use_is_not_swept(tmp_path: Path) -> None:
+    used = Refuge(name_refuge(tmp_path / "store"), owned=True)
+    used.make()
+    sweep_refuges()
+    assert used.path.exists()
+
+
+def test_what_one_process_puts_there_another_finds(
+    storage: LocalStorage, worker: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = storage.index(GROUP)
+    monkeypatch.setattr(worker._ledger.store, "append", refuse)  # noqa: SLF001 - a disk that is full for one
+    worker.append([block(1, 2)])
+    storage.append([block(3)])
+    for one in (storage, worker):
+        one.refresh()
+        found = one.index(GROUP).find(key(1) + key(2) + key(3))
+        assert one.forms(one.index(GROUP), found, 0) == [1, 2, 3]
+    assert index.find(key(4)).tolist() == [MISSING]
+    assert (worker.shelter.writes, worker.shelter.fault) == (1, "the disk is full")
+    assert (storage.shelter.writes, storage.shelter.fault) == (0, "")
+
+
+def test_a_row_whose_chunk_is_in_the_refuge_goes_there_too(
+    storage: LocalStorage, worker: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gristmill.storage.places.RETRY_SECONDS", 0.0)
+    array = np.arange(20_000.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.storage.places.Chunks.scratch", property(refuse))
+        form = storage.keep(array)
+    storage.append([block(1, forms=[form])])
+    assert storage._ledger.store.groups() == []  # noqa: SLF001 - what others will find
+    worker.refresh()
+    found = worker.index(GROUP).find(key(1))
+    assert (worker.value(worker.forms(worker.index(GROUP), found, 0)[0]) == array).all()
+
+
+@pytest.mark.parametrize("value", [np.arange(20_000.0), "x" * 200_000, 7, [1, "two", None]])
+def test_what_is_moved_home_is_there_for_others(
+    value: Any, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.storage.places.Chunks.scratch", property(refuse))
+        for method in ("append", "put"):
+            patch.setattr(storage._ledger.store, method, refuse)  # noqa: SLF001 - a full disk
+        storage.append([block(1, forms=[storage.keep(value)])])
+        storage.move_home()
+        whole = [storage.is_whole]
+    storage.move_home()
+    whole.append(storage.is_whole)
+    assert whole == [False, True]
+    alone = LocalStorage(StoreSpec(storage.spec.location))
+    index = alone.index(GROUP)
+    (form,) = alone.forms(index, index.find(key(1)), 0)
+    assert np.array_equal(alone.value(form), value)
+    alone.close()
+
+
+def test_what_is_damaged_in_the_refuge_is_not_moved(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.storage.places.Chunks.scratch", property(refuse))
+        patch.setattr(storage._ledger.store, "append", refuse)  # noqa: SLF001 - a full disk
+        storage.append([block(1, forms=[storage.keep(np.arange(20_000.0))]), block(2)])
+    for chunk in storage.refuge.layout.chunks.glob("*/*"):
+        chunk.chmod(0o600)
+        chunk.write_bytes(bytes(chunk.stat().st_size))
+    storage.move_home()
+    alone = LocalStorage(StoreSpec(storage.spec.location))
+    assert (alone.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
+    alone.close()
+
+
+def test_a_tombstone_in_the_refuge_takes_back_what_the_store_holds(
+    storage: LocalStorage, worker: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.append([block(1, 2)])
+    index = storage.index(GROUP)
+    monkeypatch.setattr(storage._ledger.store, "append", refuse)  # noqa: SLF001 - a full disk
+    storage.take_back(index, index.find(key(1)), "edited")
+    for one in (storage, worker):
+        one.refresh()
+        assert (one.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
+
+
+def test_a_tombstone_may_be_read_before_what_it_takes_back(
+    storage: LocalStorage, worker: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gristmill.storage.places.RETRY_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker._ledger.store, "append", refuse)  # noqa: SLF001 - a full disk for one
+        worker.append([block(1, 2)])
+    index = worker.index(GROUP)
+    worker.take_back(index, index.find(key(1)), "edited")
+    assert worker._ledger.store.groups() == [GROUP]  # noqa: SLF001 - the store takes it again
+    storage.refresh()
+    assert (storage.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
