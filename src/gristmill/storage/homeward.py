@@ -66,7 +66,7 @@ class Homeward:
             values = self._refuge.values(group, number) or b""
             if isinstance(segment, Segment):
                 self._move_bytes(segment, values)
-        except (IntegrityError, InputError):
+        except (IntegrityError, InputError, OSError):
             return
         self._store.append([Entry(group, body, values)])
 

@@ -400,14 +400,10 @@ class Ledger:
         """
         if not self._directory.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "it has been deleted", str(self._directory.parent))
-        if self._open.cache is not None and not self._is_same():
+        is_open = self._open.cache is not None or self._open.reader is not None
+        if is_open and (self._is_another() or not (self._directory / "cache.db").exists()):
             self.close()
-
-    def _is_same(self) -> bool:
-        try:
-            return (self._directory / "cache.db").stat().st_ino == self._inode
-        except OSError:
-            return False
+            self.generation += 1
 
     def _check_lock(self) -> None:
         """See that the database takes writes: diskcache, when it opens one that does not, waits for a minute.

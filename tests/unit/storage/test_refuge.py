@@ -2,6 +2,8 @@
 
 import gc
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,40 @@ def test_a_row_whose_chunk_is_in_the_refuge_goes_there_too(
     worker.refresh()
     found = worker.index(GROUP).find(key(1))
     assert (worker.value(worker.forms(worker.index(GROUP), found, 0)[0]) == array).all()
+
+
+class Unreadable:
+    """A connection to a database on a disk that cannot be read."""
+
+    def execute(self, *_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_cannot_be_read_is_a_miss_and_goes_to_the_refuge(
+    storage: LocalStorage, worker: LocalStorage
+) -> None:
+    storage.append([block(1)])
+    worker._ledger.store._open.reader = Unreadable()  # type: ignore[assignment]  # noqa: SLF001 - a bad disk
+    index = worker.index(GROUP)
+    assert index.find(key(1)).tolist() == [MISSING]
+    worker.append([block(1)])
+    assert worker.forms(index, index.find(key(1)), 0) == [1]
+    assert "disk I/O error" in worker.shelter.fault
+
+
+def test_a_ledger_that_was_replaced_is_read_anew(storage: LocalStorage, worker: LocalStorage) -> None:
+    storage.append([block(1)])
+    worker.refresh()
+    before = worker.index(GROUP)
+    assert before.find(key(1)).tolist() != [MISSING]
+    storage.close()
+    shutil.rmtree(storage.layout.ledger)
+    storage.append([block(2)])
+    worker.refresh()
+    assert (before.find(key(1) + key(2)) == MISSING).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("value", [np.arange(20_000.0), "x" * 200_000, 7, [1, "two", None]])
