@@ -43,7 +43,9 @@ class FaultWatch:
         if not fault or self._told:
             return
         self._told = True
-        fault = f"the store at {self._stores.kept.layout.root} cannot be written: {fault}"
+        place = self._stores.kept.layout.root
+        reason = fault.removeprefix(f"cannot write to the store at {place}: ")
+        fault = f"the store at {place} cannot be written: {reason}"
         self._observers.tell("on_store_fault", FaultEvent(self._run_id, "", (), fault))
         if self._choice == "raise":
             raise StoreError(f"{fault}. What was finished before that is kept")
