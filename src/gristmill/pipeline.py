@@ -31,7 +31,6 @@ from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
-from gristmill.plan.space import Space
 from gristmill.result import ItemError, MapResult, Stats, lazy
 from gristmill.store import Store
 
@@ -396,7 +395,7 @@ def _result(
 
     outputs: dict[str, Any] = {}
     for name, source in sources.items():
-        space = Space(plan.axes[name], plan.shapes[name])
+        space = stages[plan.stage_of(name).number].space_of(name)
         output = MappedOutput(name, space, source, partial(mend, source))
         outputs[name] = output if plan.axes[name] else lazy(output.scalar)
     failures = [(run, failure) for run in stages.values() for _, failure in sorted(run.failures.items())]

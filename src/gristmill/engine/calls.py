@@ -18,12 +18,13 @@ import numpy as np
 from gristmill.engine.deliver import Shared
 from gristmill.engine.interrupts import Interrupts, calls_users_code, guarded
 from gristmill.engine.report import Failure
-from gristmill.errors import DigestError, GristmillError, StoreError
+from gristmill.errors import DigestError, GristmillError, InputError, StoreError
 from gristmill.graph.node import Node
-from gristmill.identity.digest import digest, digest_array, digest_block
+from gristmill.identity.digest import digest, digest_array, digest_block, merkle
 from gristmill.identity.files import Encounters
 from gristmill.identity.keys import made_identity
 from gristmill.identity.types import SIZE
+from gristmill.plan.inputs import made_elements
 from gristmill.storage.elements import (
     PACK_LIMIT,
     SCALARS,
@@ -57,6 +58,8 @@ class OutputColumn:
     digests: bytes = b""
     live: dict[int, Live] = field(default_factory=dict)
     """What was written as chunks and objects, by place, for who runs on it next: nothing is read back."""
+    spread: dict[int, "SpreadResult"] = field(default_factory=dict)
+    """By place, the elements of results that are spread over axes; their own form is the lengths of these."""
 
 
 @dataclass(slots=True)
@@ -72,6 +75,17 @@ class Outcome:
     """Places of calls that count for nothing: they were not made, because of `interrupt`, or not to the end."""
     interrupt: KeyboardInterrupt | None = None
     """What the user stopped the calls with."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadResult:
+    """The elements of a result that is spread over axes."""
+
+    shape: tuple[int, ...]
+    forms: Sequence[Any]
+    digests: bytes
+    size: int
+    """Estimated bytes that will be packed into segments."""
 
 
 class _Kept:
@@ -133,6 +147,7 @@ class Caller:
         self._keys = b""
         self._positional, self._keywords = _calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
+        self._inner = node.mapspec.inner_axes if node.mapspec else ()
         self._single = len(node.output_names) == 1 and node.output_picker is None
         self._runner: asyncio.Runner | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -156,7 +171,7 @@ class Caller:
         call = self._one()
         arguments = self._arguments(columns, count)
         scalars, keep, append = SCALARS, self._keep, results.append
-        single = self._single
+        single = self._single and not self._inner
         while len(results) < count:
             try:
                 for positional, named in arguments:
@@ -247,9 +262,33 @@ class Caller:
 
     @guarded
     def _keep(self, result: Any) -> Any:
+        if self._inner:
+            return self._keep_spread(result)
         if self._single:
             return self._keep_one(result)
         return [self._keep_one(part) for part in self._node.split(result)]
+
+    def _keep_spread(self, result: Any) -> Any:
+        """Keep each element of a result by itself."""
+        parts = [result] if self._single else self._node.split(result)
+        kept = [self._spread_one(part) for part in parts]
+        shapes = {one.shape for one in kept}
+        if len(shapes) > 1:
+            raise InputError(
+                f"{self._node.name} makes {', '.join(self._node.output_names)} along {', '.join(self._inner)} with "
+                f"lengths {', '.join(map(str, sorted(shapes)))}; they have to be the same"
+            )
+        return kept[0] if self._single else kept
+
+    def _spread_one(self, value: Any) -> SpreadResult:
+        name = f"what {self._node.name} returned"
+        shape, elements = made_elements(self._node.name, value, self._inner)
+        values = list(elements)
+        if set(map(type, values)) <= SCALARS and not _any_large(values):
+            return SpreadResult(shape, values, digest_block(values, name=name), _size(values))
+        kept = [self._store_one(value) for value in values]
+        forms = [one.form for one in kept]
+        return SpreadResult(shape, forms, b"".join([one.digest for one in kept]), _size(forms))
 
     def _keep_one(self, value: Any) -> "_Kept | _Unstored":
         if self._node.cache:
@@ -302,6 +341,8 @@ class Caller:
         return Outcome(outputs, failures, size, unmade, interrupt)
 
     def _column(self, results: list[Any], output: int) -> OutputColumn:
+        if self._inner:
+            return _spread_column(results)
         kinds = set(map(type, results))
         if kinds <= SCALARS and not (kinds & _SIZED and _any_large(results)):
             return OutputColumn(results, digest_block(results))
@@ -322,6 +363,14 @@ class Caller:
         form = Made(result.identity or made_identity(key, output), key, output)
         self._storage.keep_made(form, result.value)
         return _Kept(form, form.identity, Shared(result.value))
+
+
+def _spread_column(results: Sequence[SpreadResult | None]) -> OutputColumn:
+    """A column of results that are spread: what is recorded of each is the lengths of its axes."""
+    spread = {k: one for k, one in enumerate(results) if one is not None}
+    forms = [None if one is None else np.array(one.shape, dtype="<i8").tobytes() for one in results]
+    digests = [bytes(SIZE) if one is None else merkle(one.shape, one.digests) for one in results]
+    return OutputColumn(forms, b"".join(digests), spread=spread)
 
 
 def _is_mutable(value: object) -> bool:

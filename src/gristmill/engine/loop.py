@@ -8,7 +8,7 @@ complete.
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +28,7 @@ from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
 from gristmill.identity.types import SIZE
 from gristmill.plan.compile import Plan
 from gristmill.plan.inputs import GivenOutput, MappedInput
+from gristmill.plan.space import Space
 from gristmill.plan.stage import Constant, Stage
 
 Array = np.ndarray[Any, Any]
@@ -209,6 +210,7 @@ class Loop:
             self.outcome.stages[stage.number] = active.run
             self._tell(active, "on_stage_start")
             self._landed(active, np.arange(active.run.size))
+            self._settle(active)
             if active.complete:
                 self._tell(active, "on_stage_end")
 
@@ -216,7 +218,8 @@ class Loop:
         return all(number in self._active and self._active[number].complete for number in stage.after)
 
     def _start(self, stage: Stage) -> _Active:
-        run = StageRun(self._plan, stage, self._sources(stage), self._stores, self._dead(stage))
+        sources = self._sources(stage)
+        run = StageRun(self._plan, stage, sources, self._spaces(sources), self._stores, self._dead(stage))
         run.check_mutation = self._check_mutation
         missing = run.examine(np.arange(run.size), files=True)
         active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
@@ -232,6 +235,14 @@ class Loop:
                 name = argument.source
                 found[name] = self._inputs[name] if name in self._inputs else self._output(name)
         return found
+
+    def _spaces(self, names: Iterable[str]) -> dict[str, Space]:
+        return {
+            name: self._plan.inputs[name].space
+            if name in self._plan.inputs
+            else self._active[self._plan.stage_of(name).number].run.space_of(name)
+            for name in names
+        }
 
     def _output(self, name: str) -> OutputSource:
         return self._active[self._plan.stage_of(name).number].run.source(name)
@@ -326,6 +337,7 @@ class Loop:
         missing = active.run.examine(np.sort(positions))
         self._enqueue(active, missing)
         self._landed(active, np.setdiff1d(positions, missing.positions))
+        self._settle(active)
         self._note_progress(active)
 
     # -- taking in ----------------------------------------------------------------------------------------------
@@ -345,7 +357,13 @@ class Loop:
         finally:
             self._claims.drop(flight.claimed)
         self._landed(active, flight.positions)
+        self._settle(active)
         self._note_progress(active)
+
+    def _settle(self, active: _Active) -> None:
+        """Once all calls are made, see what they have made along axes; queue those of which something is gone."""
+        if active.complete and self.outcome.failed is None and len(again := active.run.settle()):
+            self._repeat(active, again, excused=False)
 
     def _landed(self, active: _Active, positions: Array) -> None:
         if not len(positions):
@@ -419,9 +437,7 @@ class Loop:
         """Have elements of an earlier map computed again, which this one was given by reference."""
         given = self._plan.inputs[name]
         if isinstance(given, GivenOutput):
-            self._tell_lost(
-                given.name, [tuple(map(int, np.unravel_index(p, given.shape))) for p in positions]
-            )
+            self._tell_lost(given.name, [given.space.index(position) for position in positions.tolist()])
             given.output.mend(positions)
 
     def _tell_lost(self, name: str, indices: Sequence[tuple[int, ...]]) -> None:
@@ -432,14 +448,18 @@ class Loop:
 
     def _take_back(self, name: str, positions: Array) -> None:
         upstream = self._active[self._plan.stage_of(name).number]
-        step = upstream.run.step_of(name)
-        output = upstream.run.stage.steps[step].outputs.index(name)
-        positions, locators = upstream.run.forget(step, positions)
+        run, step = upstream.run, upstream.run.step_of(name)
+        indices = [run.space_of(name).index(position) for position in positions.tolist()]
+        output = run.stage.steps[step].outputs.index(name)
+        if run.stage.steps[step].inner:
+            run.source(name).set_aside(positions)
+            positions, output = run.callers(name, positions), 0
+        positions, locators = run.forget(step, positions)
         if not len(positions):
             return  # they are being computed again already
-        upstream.run.storage(step).quarantine(upstream.run.indexes[step], locators, output)
+        run.storage(step).quarantine(run.indexes[step], locators, output)
         upstream.pending.append(positions)
-        self._tell_lost(name, [upstream.run.space.index(position) for position in positions.tolist()])
+        self._tell_lost(name, indices)
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
         """A process died with this batch: what it finished is kept, the rest is run one by one."""

@@ -55,6 +55,11 @@ class Runner:
         """Return what a record says of where its calls' arguments came from."""
         return Provenance(self._name, self.notes, columns)
 
+    @property
+    def element_provenance(self) -> Provenance:
+        """Return what a record says of elements along axes that calls have made: the calls' own say the rest."""
+        return Provenance(self._name, {}, {})
+
     def describe(self) -> None:
         """Keep a record of the code whose calls have just been committed, unless there is one."""
         if self._is_described:

@@ -179,6 +179,11 @@ class OutputSource:
             return self._maker.make(form)
         return self.storage.value(form)
 
+    @property
+    def missing(self) -> Array:
+        """Mask of the elements that are nowhere."""
+        return np.asarray(self.locators == MISSING)
+
     def part(self, positions: Array) -> "OutputSource":
         """Return the elements at `positions` as a source of their own."""
         digests = None if self._digests is None else take(self._digests, positions)

@@ -14,6 +14,7 @@ from gristmill.explain.report import Explanation, Finding, Index, NodeExplanatio
 from gristmill.explain.survey import StepSurvey, Survey
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
+from gristmill.plan.stage import Step
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
 from gristmill.storage.segment import COLLECTED, DAMAGED, EDITED
@@ -46,7 +47,14 @@ def explain(plan: Plan, storage: LocalStorage | None) -> Explanation:
         Where results are; None where nothing is kept.
     """
     survey = Survey(plan, opened(storage))
-    return Explanation(tuple(_node(step, keeps=storage is not None) for step in survey.steps()))
+    nodes = {step.step: _node(step, keeps=storage is not None) for step in survey.steps()}
+    nodes |= {
+        step: _unknown(step, stage.axes, survey.unknown[stage.number])
+        for stage in plan.stages
+        if stage.number in survey.unknown
+        for step in stage.steps
+    }
+    return Explanation(tuple(nodes[step] for stage in plan.stages for step in stage.steps))
 
 
 def opened(storage: LocalStorage | None) -> LocalStorage:
@@ -70,6 +78,14 @@ def _node(survey: StepSurvey, *, keeps: bool) -> NodeExplanation:
         sorted_out.findings(),
         node.code.unfollowed,
     )
+
+
+def _unknown(step: Step, axes: tuple[str, ...], reads: Sequence[str]) -> NodeExplanation:
+    """What can be said of calls nobody can count yet."""
+    reason = f"depends on {_listed(reads)}, which will run and says how many calls there are"
+    node = step.node
+    finding = Finding((), 0, "miss", reason)
+    return NodeExplanation(node.name, node.output_names, axes, 0, 0, 0, (finding,), node.code.unfollowed)
 
 
 @dataclass
@@ -174,7 +190,7 @@ def _ranges(positions: Array, space: Space) -> tuple[tuple[Index, Index], ...]:
 def _indices(positions: Array, space: Space) -> Iterator[Index]:
     if not space.axes:
         return iter([()] * len(positions))
-    return zip(*(along.tolist() for along in np.unravel_index(positions, space.shape)), strict=True)
+    return zip(*(along.tolist() for along in space.coordinates(positions)), strict=True)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,6 +13,18 @@ Form = Literal["array", "list", "zarr", "lazy"]
 
 
 @dataclass(frozen=True, slots=True)
+class Inner:
+    """The length of an axis that calls make: known when they have been made."""
+
+    maker: str
+    """The first output of the node that makes it."""
+    axis: str
+
+
+Extent = int | Inner
+
+
+@dataclass(frozen=True, slots=True)
 class Constant:
     """An argument that is the same value in every call."""
 
@@ -69,6 +81,11 @@ class Step:
     def outputs(self) -> tuple[str, ...]:
         """Names in the graph."""
         return self.node.output_names
+
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The axes that each call makes."""
+        return self.node.mapspec.inner_axes if self.node.mapspec else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
