@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from gristmill.result import MappedOutput as MappedOutput
     from gristmill.result import MapResult as MapResult
     from gristmill.result import Stats as Stats
+    from gristmill.runs import NodeRecord as NodeRecord
+    from gristmill.runs import RunRecord as RunRecord
+    from gristmill.runs import StageRecord as StageRecord
     from gristmill.store import Store as Store
 
 _HOMES = {
@@ -72,6 +75,7 @@ _HOMES = {
     "observe.progress": ("ProgressCallback",),
     "pipeline": ("Pipeline",),
     "result": ("ItemError", "MapResult", "MappedOutput", "Stats"),
+    "runs": ("NodeRecord", "RunRecord", "StageRecord"),
     "store": ("Store",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -10,6 +10,9 @@ from types import TracebackType
 from typing import Literal, Self
 
 from gristmill.errors import StoreError
+from gristmill.loading import load
+from gristmill.result import MapResult
+from gristmill.runs import RunRecord, read_runs
 from gristmill.storage.layout import Layout
 from gristmill.storage.local import LocalStorage, StoreSpec
 
@@ -106,6 +109,28 @@ class Store:
             return LocalStorage(replace(self._spec, readonly=True), make=False)
         self.storage.reopen()  # somebody may have deleted it and made another
         return self.storage
+
+    def runs(self) -> list[RunRecord]:
+        """Return the records of all maps on this store, the newest first."""
+        return read_runs(self.look())
+
+    def load(self, run_id: str) -> MapResult:
+        """Return the result of a run, by reference, as `map` returned it, or would have if it was killed.
+
+        Elements that were not computed, and those that have been collected since, are missing; `missing` of
+        the output is their mask. The run's failures are in its record, not in `errors`.
+
+        Parameters
+        ----------
+        run_id
+            As in `MapResult.run_id`, or its first characters.
+
+        Raises
+        ------
+        StoreError
+            There is no record of such a run.
+        """
+        return load(self.look(), run_id, self)
 
     def close(self) -> None:
         """Close files and end this process's claims; the store may be used again."""

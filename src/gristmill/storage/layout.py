@@ -69,6 +69,11 @@ class Layout:
         """Damaged chunks, kept for whoever wants to know what happened."""
         return self.root / "quarantine"
 
+    @property
+    def gate(self) -> Path:
+        """What keeps look-ups and deletions apart."""
+        return self.root / "gate"
+
     def open(self, *, readonly: bool = False, trust: bool = False) -> None:
         """Make the directory a store if it is new, and refuse it if it cannot be used.
 

@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +53,8 @@ _DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_tex
 _CHANCE_BITS = 21
 """Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
 _COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
+RENEWED = b"u"
+"""Starts the keys of marks that `renew` makes; when each was made is its row's time."""
 
 
 def _unique_number() -> int:
@@ -138,6 +140,18 @@ class DamagedError(StoreError):
     """The database cannot be read; it has been set aside, and a new one takes its place."""
 
 
+def _put_all(cache: diskcache.Cache, rows: Mapping[bytes, bytes]) -> None:
+    for key, body in rows.items():
+        cache.set(key, seal(key, body), retry=False)
+
+
+def _mark(cache: diskcache.Cache, key: bytes) -> bool:
+    if key not in cache:
+        return False
+    _put_all(cache, {RENEWED + key: b""})
+    return True
+
+
 def _is_damage(error: Exception) -> bool:
     """Whether SQLite says that the file is no database, or one whose pages contradict each other."""
     if isinstance(error, UnicodeDecodeError) or _is_one_row(error):  # the first in the text of its schema
@@ -198,8 +212,8 @@ class Ledger:
         self._pid = os.getpid()
         weakref.finalize(self, self._open.close)
 
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Append `entries` in one transaction and return their numbers.
+    def append(self, entries: Sequence[Entry], rows: Mapping[bytes, bytes] | None = None) -> list[int]:
+        """Append `entries` in one transaction and return their numbers; with it put `rows`, as `put_all` does.
 
         Numbers grow within a group, and no segment ever has the number of another, even when a damaged
         database has forgotten which there were: other processes know segments by their numbers.
@@ -209,11 +223,26 @@ class Ledger:
         StoreError
             The ledger is read-only, full or locked; nothing was appended.
         """
-        return self._write(lambda cache: self._append_all(cache, entries))
+        return self._write(lambda cache: self._append_all(cache, entries, rows or {}))
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
         self._write(lambda cache: cache.set(key, seal(key, body), retry=False))
+
+    def put_all(self, rows: Mapping[bytes, bytes]) -> None:
+        """Store the bodies of `rows` under their keys, all in one transaction.
+
+        A body that replaces another should be short enough for the database: a file is deleted before the
+        transaction ends, and a process that is killed in between leaves the row without it.
+        """
+        self._write(lambda cache: _put_all(cache, rows))
+
+    def renew(self, key: bytes) -> bool:
+        """Mark the row of `key` as about to be named by others; return False where there is none.
+
+        The mark is a row of its own, because diskcache only writes rows anew, files and all.
+        """
+        return self._write(lambda cache: _mark(cache, key))
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Delete the rows of `keys`; missing ones are ignored."""
@@ -278,13 +307,16 @@ class Ledger:
         with self._lock:
             self._open.close()
 
-    def _append_all(self, cache: diskcache.Cache, entries: Sequence[Entry]) -> list[int]:
+    def _append_all(
+        self, cache: diskcache.Cache, entries: Sequence[Entry], rows: Mapping[bytes, bytes]
+    ) -> list[int]:
         last: dict[bytes, int] = {}  # of this transaction, which the reading connection does not see
         numbers = []
         for entry in entries:
             before = last[entry.group] if entry.group in last else self._last_number(entry.group)
             last[entry.group] = max(before + 1, _unique_number())
             numbers.append(self._append_one(cache, entry, last[entry.group]))
+        _put_all(cache, rows)
         return numbers
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry, number: int) -> int:

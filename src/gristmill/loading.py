@@ -1,0 +1,123 @@
+"""Loading: the result of an earlier run, out of its record.
+
+It knows records, locators and results; there is no plan, so nothing can be computed here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gristmill.errors import GristmillError, IntegrityError
+from gristmill.plan.space import Space
+from gristmill.result import Located, MappedOutput, MapResult, Stats, lazy
+from gristmill.runs import Calls, NodeRecord, RunRecord, StageRecord, read_calls, read_run
+from gristmill.storage.index import MISSING, KeyIndex
+from gristmill.storage.local import LocalStorage
+from gristmill.storage.segment import KEY_SIZE
+
+Array = np.ndarray[Any, Any]
+
+
+def load(storage: LocalStorage, run_id: str, keep: object) -> MapResult:
+    """Return the result of a run by reference.
+
+    Parameters
+    ----------
+    storage
+        Where its record is.
+    run_id
+        Its id, or as much of it as is unique.
+    keep
+        What must live as long as the result.
+
+    Raises
+    ------
+    StoreError
+        There is no record of such a run.
+    """
+    record = read_run(storage, run_id)
+    pin = storage.pin(record.run_id)
+    if pin is not None:
+        pin.settle()
+    storage.refresh()
+    opened = _Opened(storage, record, (keep, pin))
+    outputs = {name: opened.output(name) for name in record.outputs}
+    stats = Stats(
+        computed=record.computed,
+        cached=record.cached,
+        failed=record.failed,
+        skipped=record.skipped,
+        seconds=record.seconds,
+        bytes_written=record.bytes_written,
+    )
+    return MapResult(outputs, [], stats, record.run_id, record.views)
+
+
+def resolve(index: KeyIndex, calls: Calls) -> Array:
+    """Return where the results of `calls` are now; missing where they have been taken back or collected."""
+    there = index.locators(calls.rows())
+    found = np.full(len(there), MISSING, dtype=np.int64)
+    known = np.flatnonzero(there != MISSING)
+    keys = np.empty(len(known), dtype=f"V{KEY_SIZE}")
+    for segment, where, positions in index.runs(there[known]):
+        keys[where] = np.frombuffer(segment.keys, dtype=keys.dtype)[positions]
+    found[known] = index.find(keys.tobytes())  # which may be in a later segment, where they were healed
+    return found
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A record whose outputs are being opened."""
+
+    storage: LocalStorage
+    record: RunRecord
+    keep: object
+
+    def output(self, name: str) -> Any:
+        """Return what a result has under a name."""
+        number, stage, node = self._maker(name)
+        calls = read_calls(self.storage, self.record)[number] if node.kept else None
+        if calls is None:
+            return lazy(_raising(name, self.record, node))
+        index = self.storage.index(bytes.fromhex(node.group))
+        located = Located(self.storage, index, resolve(index, calls), node.outputs.index(name))
+        output = MappedOutput(
+            name, Space(stage.axes, stage.shape), located, self._healer(name, calls, located)
+        )
+        return output if stage.axes else lazy(output.scalar)
+
+    def _maker(self, name: str) -> tuple[int, StageRecord, NodeRecord]:
+        number = 0
+        for stage in self.record.stages:
+            for node in stage.nodes:
+                if name in node.outputs:
+                    return number, stage, node
+                number += 1
+        raise IntegrityError(f"the record of run {self.record.run_id} does not say what made {name!r}")
+
+    def _healer(self, name: str, calls: Calls, located: Located) -> Callable[[], None]:
+        def heal(_alive: object = self.keep) -> None:
+            self.storage.refresh()
+            before = np.count_nonzero(located.locators != MISSING)
+            located.locators = resolve(located.index, calls)
+            lost = int(before - np.count_nonzero(located.locators != MISSING))
+            if lost:
+                raise IntegrityError(
+                    f"{lost} of the elements of {name!r} in run {self.record.run_id} are damaged or gone; map the same "
+                    "inputs again: that computes just those, and then this run loads whole"
+                )
+
+        return heal
+
+
+def _raising(name: str, record: RunRecord, node: NodeRecord) -> Callable[[], Any]:
+    why = "no record of its calls can be read; the run may have ended before they were looked up"
+    if not node.kept:
+        why = "its node has cache=False, and nothing of it was kept"
+
+    def read() -> Any:
+        raise GristmillError(f"{name!r} of run {record.run_id} cannot be loaded: {why}")
+
+    return read
