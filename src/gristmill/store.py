@@ -15,6 +15,7 @@ from gristmill.result import MapResult
 from gristmill.runs import RunRecord, read_runs
 from gristmill.storage.layout import Layout
 from gristmill.storage.local import LocalStorage, StoreSpec
+from gristmill.storage.verify import Progress, VerifyReport, verify
 
 Durability = Literal["process", "power"]
 
@@ -131,6 +132,18 @@ class Store:
             There is no record of such a run.
         """
         return load(self.look(), run_id, self)
+
+    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
+        """Read everything in the store, and say what is damaged.
+
+        Parameters
+        ----------
+        repair
+            Set aside what is damaged, so that the next map computes it again; nothing that is intact is deleted.
+        progress
+            Called with the bytes that have been read, and with about how many there are.
+        """
+        return verify(self.look(), repair=repair, progress=progress)
 
     def close(self) -> None:
         """Close files and end this process's claims; the store may be used again."""

@@ -100,6 +100,10 @@ class Layout:
             return 0, 0
         return status.st_dev, status.st_ino
 
+    def is_marked(self) -> bool:
+        """Return whether the marker is what was written."""
+        return _differing_bits(self.marker.read_bytes(), _MARKER_BYTES) == 0
+
     def _create(self, *, readonly: bool) -> None:
         if readonly:
             raise StoreError(f"there is no store at {self.root}, and readonly=True does not make one")

@@ -28,13 +28,13 @@ from gristmill.storage.frame import seal, unseal
 from gristmill.storage.medium import sync_directory
 from gristmill.storage.segment import Entry
 
-_BUSY_SECONDS = 20.0
+BUSY_SECONDS = 20.0
 """How long a statement waits for another process's transaction before it fails."""
 
 _INLINE_LIMIT = 32 * 1024
 """Rows up to this many bytes live in the database; SQLite writes them twice, so longer ones are files."""
 
-_FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
+FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 """What diskcache names its files; anything else in that column was not written by us."""
 
 _SETTINGS = {
@@ -48,11 +48,12 @@ _SETTINGS = {
 }
 
 T = TypeVar("T")
-_NUMBER = struct.Struct(">Q")
+NUMBER = struct.Struct(">Q")
 _DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_text(CAST(filename AS BLOB))"
 _CHANCE_BITS = 21
 """Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
-_COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
+COUNTER, INDEX, VALUES = b"n", b"i", b"v"
+"""What the keys of a segment's rows start with; the group follows, and for the last two the number."""
 RENEWED = b"u"
 """Starts the keys of marks that `renew` makes; when each was made is its row's time."""
 
@@ -97,10 +98,10 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:  # noqa: FBT001
         if read:
             raise TypeError("ledger values are bytes, not files")
-        return _fetch(Path(self._directory), mode, filename, value)
+        return fetch(Path(self._directory), mode, filename, value)
 
     def remove(self, file_path: str) -> None:
-        if _FILE_NAME.fullmatch(file_path):
+        if FILE_NAME.fullmatch(file_path):
             super().remove(file_path)
 
 
@@ -125,10 +126,17 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
         sync_directory(Path(path).parent.parent)
 
 
-def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
+def fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
+    """Return the frame of a row, which lies in it or in a file of `directory`.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing, or the row has a form that is never written here.
+    """
     if mode == MODE_RAW and isinstance(value, bytes):
         return value
-    if mode == MODE_BINARY and filename is not None and _FILE_NAME.fullmatch(filename):
+    if mode == MODE_BINARY and filename is not None and FILE_NAME.fullmatch(filename):
         try:
             return (directory / filename).read_bytes()
         except OSError as error:
@@ -257,7 +265,7 @@ class Ledger:
             The row exists, and is torn or does not match its checksum.
         """
         rows = self._select("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,))
-        return unseal(key, _fetch(self._directory, *rows[0])) if rows else None
+        return unseal(key, fetch(self._directory, *rows[0])) if rows else None
 
     def under(self, prefix: bytes, length: int) -> list[tuple[bytes, bytes | None]]:
         """Return (rest of the key, body) of all rows whose key is `prefix` and `length` bytes more.
@@ -270,26 +278,33 @@ class Ledger:
         for key, *stored in self._select(query, (low, high)):
             body = None
             with contextlib.suppress(IntegrityError):
-                body = unseal(key, _fetch(self._directory, *stored))
+                body = unseal(key, fetch(self._directory, *stored))
             found.append((key[len(prefix) :], body))
         return found
 
     def values(self, group: bytes, number: int) -> bytes | None:
         """Return the values of the segment `number` of `group`, or None where there is no such segment."""
-        return self.get(_VALUES + group + _NUMBER.pack(number))
+        return self.get(VALUES + group + NUMBER.pack(number))
 
     def scan(self, group: bytes, after: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield (number, index) of every segment of `group` above `after`; a damaged index is None."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
         query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
         for key, *stored in self._stream(query, (low, high)):
             if not (isinstance(key, bytes) and low <= key <= high):
                 continue  # a damaged index led to the row of somebody else
-            number = _NUMBER.unpack(key[-8:])[0]
+            number = NUMBER.unpack(key[-8:])[0]
             try:
-                yield number, unseal(key, _fetch(self._directory, *stored))
+                yield number, unseal(key, fetch(self._directory, *stored))
             except IntegrityError:
                 yield number, None
+
+    def replace_by(self, directory: Path) -> None:
+        """Put the ledger in `directory` into the place of this one, which is set aside."""
+        with self._lock:
+            self.close()
+            self._set_aside()
+            os.rename(directory, self._directory)
 
     def version(self) -> int:
         """Return a number that differs from the last one if any connection has committed since."""
@@ -320,23 +335,23 @@ class Ledger:
         return numbers
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry, number: int) -> int:
-        name = entry.group + _NUMBER.pack(number)
-        rows = ((_VALUES + name, entry.values), (_INDEX + name, entry.index))
-        for key, body in (*rows, (_COUNTER + entry.group, _NUMBER.pack(number))):
+        name = entry.group + NUMBER.pack(number)
+        rows = ((VALUES + name, entry.values), (INDEX + name, entry.index))
+        for key, body in (*rows, (COUNTER + entry.group, NUMBER.pack(number))):
             cache.set(key, seal(key, body), retry=False)
         return number
 
     def _last_number(self, group: bytes) -> int:
         """The highest number that a segment of `group` has or had; a damaged counter does not hide any."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (0, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (0, 2**64 - 1))
         query = "SELECT key FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key DESC LIMIT 1"
         found = [key for (key,) in self._select(query, (low, high)) if isinstance(key, bytes)]
-        highest = _NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
+        highest = NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
         try:
-            counter = self.get(_COUNTER + group)
+            counter = self.get(COUNTER + group)
         except IntegrityError:
             counter = None
-        return max(highest, _NUMBER.unpack(counter)[0] if counter else 0)
+        return max(highest, NUMBER.unpack(counter)[0] if counter else 0)
 
     def _write(self, action: Callable[[diskcache.Cache], T]) -> T:
         """Do something in one transaction; once more, if what was damaged could be put out of the way."""
@@ -375,7 +390,7 @@ class Ledger:
             synchronous = 2 if self._durable else 1
             self._open.cache = diskcache.Cache(
                 str(self._directory),
-                timeout=_BUSY_SECONDS,
+                timeout=BUSY_SECONDS,
                 disk=disk,
                 sqlite_synchronous=synchronous,
                 **_SETTINGS,
@@ -410,7 +425,7 @@ class Ledger:
         reader = self._open.reader = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
             uri=True,
-            timeout=_BUSY_SECONDS,
+            timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -424,7 +439,7 @@ class Ledger:
         self.close()
         path = self._directory / "cache.db"
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
+            with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
                 connection.create_function("is_text", 1, _is_text, deterministic=True)
                 with connection:
                     connection.execute(_DROP_UNDECODABLE)

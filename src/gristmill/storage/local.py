@@ -57,7 +57,7 @@ Array = np.ndarray[Any, Any]
 _CACHE_BYTES = 64 * 1024 * 1024
 """Packed payloads kept decoded in memory, so that neighbours are not read and verified again."""
 
-OBJECT, CODE, FILES = b"o", b"c", b"f"
+OBJECT, CODE, FILES, GONE = b"o", b"c", b"f", b"g"
 """What the keys of rows start with that are neither segments nor records of runs."""
 
 _FILES_NAME = 8
