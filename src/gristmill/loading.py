@@ -5,14 +5,17 @@ It knows records, locators and results; there is no plan, so nothing can be comp
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
 from gristmill.errors import GristmillError, IntegrityError
+from gristmill.graph.wording import did_you_mean, joined
 from gristmill.plan.space import Space
 from gristmill.result import Located, MappedOutput, MapResult, Stats, lazy
 from gristmill.runs import Calls, NodeRecord, RunRecord, StageRecord, read_calls, read_run
+from gristmill.storage.elements import ChunkRef
 from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.local import LocalStorage
 from gristmill.storage.segment import KEY_SIZE
@@ -55,6 +58,33 @@ def load(storage: LocalStorage, run_id: str, keep: object) -> MapResult:
     return MapResult(outputs, [], stats, record.run_id, record.views)
 
 
+def chunk_path(storage: LocalStorage, run_id: str, name: str, index: tuple[int, ...]) -> Path | None:
+    """Return the file of one element of a run's output; None where it is packed with others.
+
+    Raises
+    ------
+    StoreError
+        There is no record of such a run.
+    GristmillError
+        The run has no such element, or it is missing.
+    """
+    storage.refresh()
+    record = read_run(storage, run_id)
+    opened = _Opened(storage, record, None)
+    located, space = opened.located(name)
+    try:
+        locator = located.locators[[space.position(index)]]
+    except (ValueError, TypeError) as error:
+        raise GristmillError(
+            f"{name!r} of run {record.run_id} has no index {index}: its axes are {list(space.axes)}, of lengths "
+            f"{list(space.shape)}"
+        ) from error
+    if locator[0] == MISSING:
+        raise GristmillError(f"the element {index} of {name!r} in run {record.run_id} is missing")
+    form = storage.forms(located.index, locator, located.output)[0]
+    return storage.chunks.path(form.checksum) if isinstance(form, ChunkRef) else None
+
+
 def resolve(index: KeyIndex, calls: Calls) -> Array:
     """Return where the results of `calls` are now; missing where they have been taken back or collected."""
     there = index.locators(calls.rows())
@@ -77,16 +107,29 @@ class _Opened:
 
     def output(self, name: str) -> Any:
         """Return what a result has under a name."""
-        number, stage, node = self._maker(name)
-        calls = read_calls(self.storage, self.record)[number] if node.kept else None
+        _, stage, node = self._maker(name)
+        calls = self._calls(name)
         if calls is None:
             return lazy(_raising(name, self.record, node))
-        index = self.storage.index(bytes.fromhex(node.group))
-        located = Located(self.storage, index, resolve(index, calls), node.outputs.index(name))
+        located, _ = self.located(name)
         output = MappedOutput(
             name, Space(stage.axes, stage.shape), located, self._healer(name, calls, located)
         )
         return output if stage.axes else lazy(output.scalar)
+
+    def located(self, name: str) -> tuple[Located, Space]:
+        """Return where the elements of an output are."""
+        _, stage, node = self._maker(name)
+        calls = self._calls(name)
+        if calls is None:
+            _raising(name, self.record, node)()
+        index = self.storage.index(bytes.fromhex(node.group))
+        where = Located(self.storage, index, resolve(index, calls), node.outputs.index(name))
+        return where, Space(stage.axes, stage.shape)
+
+    def _calls(self, name: str) -> Calls | None:
+        number, _, node = self._maker(name)
+        return read_calls(self.storage, self.record)[number] if node.kept else None
 
     def _maker(self, name: str) -> tuple[int, StageRecord, NodeRecord]:
         number = 0
@@ -95,7 +138,10 @@ class _Opened:
                 if name in node.outputs:
                     return number, stage, node
                 number += 1
-        raise IntegrityError(f"the record of run {self.record.run_id} does not say what made {name!r}")
+        known = [name for stage in self.record.stages for node in stage.nodes for name in node.outputs]
+        raise GristmillError(
+            f"run {self.record.run_id} has no output {name!r}{did_you_mean(name, known)}; it has {joined(known)}"
+        )
 
     def _healer(self, name: str, calls: Calls, located: Located) -> Callable[[], None]:
         def heal(_alive: object = self.keep) -> None:
@@ -112,12 +158,12 @@ class _Opened:
         return heal
 
 
-def _raising(name: str, record: RunRecord, node: NodeRecord) -> Callable[[], Any]:
+def _raising(name: str, record: RunRecord, node: NodeRecord) -> Callable[[], NoReturn]:
     why = "no record of its calls can be read; the run may have ended before they were looked up"
     if not node.kept:
         why = "its node has cache=False, and nothing of it was kept"
 
-    def read() -> Any:
+    def read() -> NoReturn:
         raise GristmillError(f"{name!r} of run {record.run_id} cannot be loaded: {why}")
 
     return read

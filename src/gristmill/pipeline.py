@@ -319,13 +319,11 @@ class Pipeline:
                 raise
             views = linker.finish()
             outcome = execution.outcome
-            if recorder is not None:
-                raised = outcome.failed[1].exception if outcome.failed is not None else None
-                recorder.end(outcome, error=raised, views=views)
+            raised = outcome.failed[1].exception if outcome.failed is not None else None
+            pin = recorder.end(outcome, error=raised, views=views) if recorder is not None else None
         if outcome.failed is not None:
             stage, failure = outcome.failed
             raise _explained(outcome.stages[stage.number], failure)
-        pin = recorder.pin if recorder is not None else None
         return _result(plan, stores, (store, private, pin), execution, views)
 
     def _recorder(self, plan: Plan, store: Store) -> Recorder | None:

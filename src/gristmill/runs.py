@@ -147,6 +147,15 @@ class Calls:
         counts = np.diff(np.append(first, len(locators)))
         return cls(rows[:, 0], np.maximum(rows[:, 1], 0), counts)
 
+    @classmethod
+    def of_rows(cls, rows: Array) -> "Calls":
+        """Return what `rows` gives back."""
+        missing = rows[:, 0] < 0
+        same = (np.diff(rows[:, 0]) == 0) & ((np.diff(rows[:, 1]) == 1) | missing[1:])
+        first = np.flatnonzero(np.concatenate(([True], ~same))) if len(rows) else np.zeros(0, dtype=int)
+        counts = np.diff(np.append(first, len(rows)))
+        return cls(rows[first, 0], np.maximum(rows[first, 1], 0), counts)
+
     @property
     def size(self) -> int:
         """How many indices there are."""

@@ -97,8 +97,9 @@ class Scene:
         return Store(self.location)
 
     def size(self) -> int:
-        """Bytes in all files of the store but views, which are links."""
-        files = [path for path in self.location.rglob("*") if path.is_file() and "arrays" not in path.parts]
+        """Bytes of all results in the store."""
+        folders = [self.location / name for name in ("ledger", "chunks", "quarantine")]
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         return sum(path.stat().st_size for path in files)
 
 

@@ -79,8 +79,7 @@ class Recorder(Callback):
             pid=os.getpid(),
             versions=_versions(),
         )
-        self.pin: Pin | None = None
-        """Keeps the results from being collected, as long as something holds it."""
+        self._pin: Pin | None = None
 
     def on_run_start(self, event: RunEvent) -> None:
         """Take in what the run is called."""
@@ -91,7 +90,7 @@ class Recorder(Callback):
         number = run.stage.number
         with self._lock:
             if not self._runs:
-                self.pin = self._storage.pin(self._record.run_id)
+                self._pin = self._storage.pin(self._record.run_id)
             starts = number not in self._runs
             self._runs[number] = run
             self._changed.add(number)
@@ -103,11 +102,10 @@ class Recorder(Callback):
                 self._timer.daemon = True
                 self._timer.start()
 
-    @guarded
     def end(
         self, outcome: RunOutcome | None, *, error: BaseException | None, views: Mapping[str, str]
-    ) -> None:
-        """Write the record for the last time.
+    ) -> Pin | None:
+        """Write the record for the last time; return what keeps the results from being collected.
 
         Parameters
         ----------
@@ -124,9 +122,12 @@ class Recorder(Callback):
                 self._timer.cancel()
             if self._record.run_id:
                 self._end(outcome, error, views)
-        if self.pin is not None:
-            self.pin.settle()
+        pin, self._pin = self._pin, None  # a loop that is garbage must not hold it
+        if pin is not None:
+            pin.settle()
+        return pin
 
+    @guarded
     def _end(self, outcome: RunOutcome | None, error: BaseException | None, views: Mapping[str, str]) -> None:
         self._record = replace(
             self._record,

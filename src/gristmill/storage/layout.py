@@ -70,6 +70,11 @@ class Layout:
         return self.root / "quarantine"
 
     @property
+    def collector(self) -> Path:
+        """What only one collector at a time has locked."""
+        return self.root / "collector"
+
+    @property
     def gate(self) -> Path:
         """What keeps look-ups and deletions apart."""
         return self.root / "gate"
@@ -177,7 +182,7 @@ class Scratch:
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(exist_ok=True, mode=0o700)
-        _sweep(parent)
+        sweep(parent)
         self._lock = -1
         while self._lock < 0:
             self.path = parent / os.urandom(8).hex()
@@ -210,7 +215,7 @@ def _lock_directory(path: Path) -> int:
     return -1
 
 
-def _sweep(parent: Path) -> None:
+def sweep(parent: Path) -> None:
     """Remove the scratch directories whose writers are gone."""
     for path in parent.iterdir():
         try:

@@ -26,7 +26,7 @@ from diskcache.core import MODE_BINARY, MODE_RAW
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage.frame import seal, unseal
 from gristmill.storage.medium import sync_directory
-from gristmill.storage.segment import Entry
+from gristmill.storage.segment import TIME_SHIFT, Entry
 
 BUSY_SECONDS = 20.0
 """How long a statement waits for another process's transaction before it fails."""
@@ -50,8 +50,6 @@ _SETTINGS = {
 T = TypeVar("T")
 NUMBER = struct.Struct(">Q")
 _DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_text(CAST(filename AS BLOB))"
-_CHANCE_BITS = 21
-"""Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
 COUNTER, INDEX, VALUES = b"n", b"i", b"v"
 """What the keys of a segment's rows start with; the group follows, and for the last two the number."""
 RENEWED = b"u"
@@ -59,8 +57,8 @@ RENEWED = b"u"
 
 
 def _unique_number() -> int:
-    chance = int.from_bytes(os.urandom(3), "big") >> (24 - _CHANCE_BITS)
-    return (time.time_ns() // 10**6 << _CHANCE_BITS) | chance
+    chance = int.from_bytes(os.urandom(3), "big") >> (24 - TIME_SHIFT)  # 63 bits in all until the year 2109
+    return (time.time_ns() // 10**6 << TIME_SHIFT) | chance
 
 
 class FramedDisk(diskcache.Disk):  # type: ignore[misc]

@@ -121,6 +121,25 @@ class Rows:
         for name in files:
             self._unlink(name)
 
+    def remove_unnamed(self, keys: Sequence[bytes], mark: bytes, before: float) -> list[bytes]:
+        """Delete those of the rows that were put, and renewed by a row `mark` + key, before a time.
+
+        Returns
+        -------
+        The keys of what was deleted.
+        """
+        with self._connected(write=True) as connection:
+            if connection is None or not keys:
+                return []
+            connection.execute("BEGIN IMMEDIATE")  # whoever renews a row waits, and then finds it gone
+            fresh = "SELECT 1 FROM Cache WHERE key IN (?, ?) AND raw = 1 AND store_time >= ?"
+            chosen = [k for k in keys if connection.execute(fresh, (k, mark + k, before)).fetchone() is None]
+            files = [self._delete(connection, key) for key in chosen]
+            connection.execute("COMMIT")
+        for name in files:
+            self._unlink(name or "")
+        return chosen
+
     def orphans(self) -> list[Path]:
         """Return the files that no row names; one that is being written may be among them."""
         named = self._named()
@@ -164,6 +183,11 @@ class Rows:
             with contextlib.suppress(sqlite3.DatabaseError):
                 yield from self._rows(query)
 
+    def _delete(self, connection: sqlite3.Connection, key: bytes) -> str | None:
+        found = connection.execute("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchone()
+        connection.execute("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+        return found[0] if found else None
+
     def _named(self) -> set[str]:
         with self._connected() as connection:
             query = "SELECT filename FROM Cache WHERE filename IS NOT NULL"
@@ -189,7 +213,8 @@ class Rows:
             sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         ) as connection:
             connection.text_factory = lambda data: data.decode("utf-8", "replace")
-            yield connection
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone()
+            yield connection if made else None  # somebody may be just making it
 
 
 def _after(prefix: bytes) -> bytes:

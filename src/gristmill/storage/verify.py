@@ -36,6 +36,7 @@ from gristmill.storage.segment import (
     payload_of,
     provenance_of,
 )
+from gristmill.storage.views import is_mask
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[int, int], None]
@@ -71,7 +72,7 @@ class VerifyReport:
     bytes: int = 0
     """Bytes that were read and verified."""
     orphans: int = 0
-    """Objects, chunks and files of the ledger that nothing names; harmless, and collected by `gc`."""
+    """Objects, chunks, files of the ledger and links that nothing needs; harmless, and collected by `gc`."""
     orphan_bytes: int = 0
     quarantined: int = 0
     """Things that were set aside, now or earlier."""
@@ -150,6 +151,7 @@ class _Check:
         self._objects: list[bytes] = []
         self._chunks: list[bytes] = []
         self._inodes: set[int] = set()
+        self._bad_inodes = {path.stat().st_ino for path, _ in _files(storage.layout.quarantine)}
         self._bad_rows: list[Row] = []
         self._bad_names: set[bytes] = set()
         self._lost: dict[bytes, dict[int, tuple[int, ...] | None]] = {}
@@ -325,6 +327,7 @@ class _Check:
                 self._chunks.append(content)
             else:
                 self._inodes.discard(path.stat().st_ino)
+                self._bad_inodes.add(path.stat().st_ino)
                 with contextlib.suppress(ValueError):
                     self._bad_names.add(bytes.fromhex(path.name))
                 if self._repair:
@@ -388,12 +391,16 @@ class _Check:
 
     def _check_views(self) -> None:
         for path, _ in _files(self._layout.arrays):
-            if not path.name.startswith("c.") or _is_mask(path):
+            if not path.name.startswith("c.") or is_mask(path):
                 continue
             self.report.links += 1
-            if path.stat().st_ino in self._inodes or (_is_copy(path) and self._is_right_copy(path)):
+            inode = path.stat().st_ino
+            if inode in self._inodes or (_is_copy(path) and self._is_right_copy(path)):
                 continue
-            self._say("view", str(path.relative_to(self._layout.arrays)), "it links to no intact chunk")
+            if inode in self._bad_inodes or _is_copy(path):
+                self._say("view", str(path.relative_to(self._layout.arrays)), "it shows a damaged element")
+            else:
+                self.report.orphans += 1
             if self._repair:
                 path.unlink(missing_ok=True)
 
@@ -476,10 +483,6 @@ def _files(root: Path) -> Iterator[tuple[Path, int]]:
             path = Path(folder, name)
             with contextlib.suppress(OSError):  # it has just been deleted
                 yield path, path.stat().st_size
-
-
-def _is_mask(path: Path) -> bool:
-    return path.parent.name in ("done", "done.mask")
 
 
 def _is_copy(path: Path) -> bool:
