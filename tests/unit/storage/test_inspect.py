@@ -35,7 +35,7 @@ def test_bytes_by_kind_and_node(scene: Scene, store: Store) -> None:
     assert stats.bytes - stats.kinds["views"] == scene.size()
     pages = sum(len(path.read_bytes()) for path in scene.folder.iterdir())
     assert stats.kinds["chunks"] == 8 * 20_000 * (COUNT + 3) + pages
-    assert stats.kinds["objects"] > 100_000 * COUNT
+    assert stats.kinds["objects"] > 80_000 * COUNT
     assert stats.kinds["views"] < 10_000  # links take nothing
     assert stats.kinds["quarantine"] == 0
     assert list(stats.nodes)[:2] == ["tests.support.scene:image", "tests.support.scene:big"]
@@ -81,5 +81,5 @@ def test_the_path_of_an_element(scene: Scene, store: Store) -> None:
     assert store.path(run_id, "number", (2,)) is None
     with pytest.raises(GristmillError, match=r"has no index \(9,\)"):
         store.path(run_id, "image", (9,))
-    with pytest.raises(GristmillError, match="no output 'imag' .did you mean 'image'"):
+    with pytest.raises(GristmillError, match=r"no output 'imag' \(did you mean 'image'"):
         store.path(run_id, "imag", (1,))
