@@ -262,9 +262,9 @@ BESIDE = dedent(
         print("ready", flush=True)
         sys.stdin.readline()
         with scene.open() as store:
-            for start in range(0, 60, 3):
+            for start in range(0, 24, 3):
                 scene.map(store, range(start, start + 6), map_executor=sys.argv[2], max_workers=2)
-            result = scene.map(store, range(66), map_executor=sys.argv[2], max_workers=2)
+            result = scene.map(store, range(30), map_executor=sys.argv[2], max_workers=2)
         print("right", flush=True)
     """
 )
@@ -290,7 +290,7 @@ def test_maps_beside_a_collector_are_right_and_lose_nothing_of_their_own(
     with scene.open() as store:
         store.gc()
     sound(scene)
-    assert computed(scene, range(66)) >= 0
+    computed(scene, range(30))  # right, whatever is left
 
 
 LIVE = dedent(
@@ -374,15 +374,16 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
 def test_a_collector_that_is_killed_at_any_instant_leaves_a_sound_store(
-    two_runs: Path, tmp_path: Path
+    seed: int, two_runs: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     scene = Scene(two_runs)
-    chance = random.Random(1)
+    chance = random.Random(seed)
     kept = scene.location
-    for k in range(12):
+    for k in range(5):
         scene.location = tmp_path / f"store{k}"
         subprocess.run(["cp", "-a", kept, scene.location], check=True)
         with running(script, scene.location, store=scene.location) as program:
@@ -430,7 +431,7 @@ def test_the_collector_stops_after_each_write(
         monkeypatch.setattr(Ledger, name, stopping(getattr(Ledger, name)))
     for name in ("remove", "remove_unnamed", "remove_orphans", "shrink"):
         monkeypatch.setattr(Rows, name, stopping(getattr(Rows, name)))
-    for at in range(1, 200, 3):
+    for at in range(1, 200, 5):
         scene.location = tmp_path / f"store{at}"
         subprocess.run(["cp", "-a", kept, scene.location], check=True)
         with scene.open() as store:
