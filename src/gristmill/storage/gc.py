@@ -36,10 +36,10 @@ from gristmill.runs import (
 from gristmill.storage.census import Census
 from gristmill.storage.columns import unpack
 from gristmill.storage.costs import Costs, Horizon, Verdict, packed
-from gristmill.storage.gone import Gone
+from gristmill.storage.gone import MOST_NOTES, Gone
 from gristmill.storage.layout import sweep
 from gristmill.storage.ledger import INDEX, NUMBER, RENEWED, VALUES
-from gristmill.storage.local import OBJECT, LocalStorage
+from gristmill.storage.local import GONE, OBJECT, LocalStorage
 from gristmill.storage.presence import Presence, present
 from gristmill.storage.references import NAME, References, references
 from gristmill.storage.rows import Rows
@@ -179,8 +179,8 @@ def size_of(storage: LocalStorage) -> int:
 
 
 def _collect(storage: LocalStorage, policy: Policy, report: GcReport) -> None:
-    collector = _Collector(storage, policy, report)
-    collector.run()
+    report.kept_calls = 0  # of the last round
+    _Collector(storage, policy, report).run()
 
 
 @contextlib.contextmanager
@@ -502,7 +502,8 @@ class _Collector:
             if (key[:1] == VALUES and INDEX + key[1:] not in there)
             or (key[:1] == CALLS and key[1:7] not in heads)
         ]
-        self._rows.remove(left)
+        notes = sorted((key for key in keys if key[:1] == GONE), key=lambda key: key[-8:])
+        self._rows.remove([*left, *notes[:-MOST_NOTES]])
         orphans = self._rows.orphans()
         self._rows.remove_orphans(orphans)
         quarantined = list(layout.quarantine.iterdir()) if layout.quarantine.exists() else []

@@ -18,6 +18,9 @@ _PART_CALLS = 3000
 MOST_PARTS = 16
 """Rows of a group; the oldest make room."""
 
+MOST_NOTES = 64
+"""Rows of all groups: a megabyte and a half."""
+
 
 class Gone:
     """The collected calls of one group.

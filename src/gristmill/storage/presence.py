@@ -9,12 +9,20 @@ import contextlib
 import fcntl
 import os
 import re
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gristmill.errors import StoreError
+
 _PIN = re.compile(r"(running|open)-([0-9a-f]{12})-([0-9a-f]{8})")
+
+_ENTER_SECONDS, _CLOSE_SECONDS = 30.0, 120.0
+"""How long those who look things up, and those who delete, wait for each other."""
+
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0002, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +138,52 @@ class Gate:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Wait until nothing is being deleted, and let nothing be deleted meanwhile."""
-        with self._locked(fcntl.LOCK_SH):
+        """Let nothing be deleted meanwhile; wait until nothing is being deleted, but not for who has stopped."""
+        with self._opened() as descriptor:
+            if descriptor >= 0:
+                _locked(descriptor, fcntl.LOCK_SH, _ENTER_SECONDS)  # else what was found may be a miss later
             yield
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
-        """Wait until nobody is inside, and let nobody in meanwhile."""
-        with self._locked(fcntl.LOCK_EX):
+        """Wait until nobody is inside, and let nobody in meanwhile.
+
+        Raises
+        ------
+        StoreError
+            Somebody stays inside.
+        """
+        with self._opened() as descriptor:
+            if descriptor >= 0 and not _locked(descriptor, fcntl.LOCK_EX, _CLOSE_SECONDS):
+                raise StoreError(
+                    f"a process has been looking things up for {_CLOSE_SECONDS:.0f} s in the store at "
+                    f"{self._path.parent}, or has stopped in the midst of it; try again"
+                )
             yield
 
     @contextlib.contextmanager
-    def _locked(self, kind: int) -> Iterator[None]:
+    def _opened(self) -> Iterator[int]:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:  # a read-only disk, from which nothing is deleted either
-            yield
+            yield -1
             return
         try:
-            fcntl.flock(descriptor, kind)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _locked(descriptor: int, kind: int, seconds: float) -> bool:
+    """Lock a file; return False where that was not possible for so long."""
+    deadline, pause = time.monotonic() + seconds, _PAUSE_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        else:
+            return True

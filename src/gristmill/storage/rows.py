@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Rows:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._path = directory / "cache.db"
+        self._kept: list[sqlite3.Connection] = []
+        weakref.finalize(self, _close, self._kept)
 
     def __iter__(self) -> Iterator[Row]:
         """Yield all rows in the order in which they lie in the file."""
@@ -63,8 +66,13 @@ class Rows:
 
     def get(self, key: bytes) -> Row | None:
         """Return one row."""
+        if not self._kept:
+            if not self._path.exists():
+                return None
+            self._kept.append(self._connect("ro"))
         query = f"SELECT {_COLUMNS} FROM Cache WHERE key = ? AND raw = 1"  # noqa: S608 - a constant
-        return next(self._rows(query, (key,)), None)
+        found = self._kept[0].execute(query, (key,)).fetchone()
+        return Row(found[0], key, *found[2:]) if found else None
 
     def body(self, row: Row) -> bytes:
         """Return what a row holds, verified.
@@ -208,13 +216,20 @@ class Rows:
             yield None
             return
         mode = "rw" if write and os.access(self._path, os.W_OK) else "ro"
-        location = f"{self._path.absolute().as_uri()}?mode={mode}"
-        with contextlib.closing(
-            sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        ) as connection:
-            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        with contextlib.closing(self._connect(mode)) as connection:
             made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchone()
             yield connection if made else None  # somebody may be just making it
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        location = f"{self._path.absolute().as_uri()}?mode={mode}"
+        connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        return connection
+
+
+def _close(connections: list[sqlite3.Connection]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _after(prefix: bytes) -> bytes:

@@ -24,6 +24,7 @@ from gristmill.runs import CALLS, HEAD, decode_head
 from gristmill.storage.code_record import CodeRecord
 from gristmill.storage.ledger import COUNTER, INDEX, NUMBER, RENEWED, VALUES, Ledger
 from gristmill.storage.local import CODE, FILES, GONE, OBJECT, LocalStorage
+from gristmill.storage.presence import Gate
 from gristmill.storage.references import NAME, References, as_bytes, references
 from gristmill.storage.rows import Row, Rows
 from gristmill.storage.segment import (
@@ -110,7 +111,9 @@ def verify(storage: LocalStorage, *, repair: bool = False, progress: Progress | 
     """
     started = time.perf_counter()
     check = _Check(storage, repair=repair, progress=progress or (lambda _done, _total: None))
-    check.run()
+    made = storage.layout.marker.exists()
+    with Gate(storage.layout.collector).closed() if repair and made else contextlib.nullcontext():
+        check.run()
     check.report.seconds = time.perf_counter() - started
     return check.report
 
@@ -203,6 +206,7 @@ class _Check:
             self._say("database", "cache.db", problem)
         if problems and self._repair:
             salvage(self._storage)
+            self._rows = Rows(self._layout.ledger)
             return True
         return not problems
 
