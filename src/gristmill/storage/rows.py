@@ -222,7 +222,9 @@ class Rows:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         location = f"{self._path.absolute().as_uri()}?mode={mode}"
-        connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(
+            location, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         return connection
 
