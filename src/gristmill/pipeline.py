@@ -13,6 +13,7 @@ from gristmill.engine.engine import Engine, Execution
 from gristmill.engine.interrupts import Interrupts, guarded
 from gristmill.engine.linking import Linker
 from gristmill.engine.mapped import MappedOutput
+from gristmill.engine.recording import Recorder
 from gristmill.engine.report import Failure
 from gristmill.engine.sources import OutputSource
 from gristmill.engine.stagerun import StageRun
@@ -32,6 +33,7 @@ from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.result import ItemError, MapResult, Stats, lazy
+from gristmill.storage.claims import NESTED
 from gristmill.store import Store
 
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
@@ -163,6 +165,7 @@ class Pipeline:
         inputs: Mapping[str, Any] | None = None,
         *,
         output_name: str | Sequence[str] | None = None,
+        record: bool = False,
         **options: Any,
     ) -> dict[str, Any]:
         """Evaluate once.
@@ -173,6 +176,8 @@ class Pipeline:
             Values by name; an intermediate among them cuts what is above it.
         output_name
             What is wanted, which prunes the rest; all leaves by default.
+        record
+            Whether to leave a run record in the store, as every map does.
         **options
             Fields of `Engine` for this run.
 
@@ -182,7 +187,7 @@ class Pipeline:
         """
         engine = _with_options(self.engine, options)
         plan = self._compile(self.graph, inputs or {}, output_name, engine, "node")
-        result = self._execute(plan, engine, "node", "raise", self.callbacks)
+        result = self._execute(plan, engine, "node", "raise", self.callbacks, record=record)
         return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
 
     def __call__(self, output_name: str, /, **inputs: Any) -> Any:
@@ -224,7 +229,8 @@ class Pipeline:
             raise InputError(f"on_error is {on_error!r}; use 'raise' or 'continue'")
         engine = _with_options(self.engine, options)
         plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
-        return self._execute(plan, engine, "map", on_error, (*self.callbacks, *_progress(progress)))
+        callbacks = (*self.callbacks, *_progress(progress))
+        return self._execute(plan, engine, "map", on_error, callbacks, record=True)
 
     def explain(
         self,
@@ -300,19 +306,53 @@ class Pipeline:
         return compile_plan(graph, inputs, wanted, executors=engine.specs["map"], fuse=fuse)
 
     def _execute(
-        self, plan: Plan, engine: Engine, level: str, on_error: str, callbacks: Sequence[Callback]
+        self,
+        plan: Plan,
+        engine: Engine,
+        level: str,
+        on_error: str,
+        callbacks: Sequence[Callback],
+        *,
+        record: bool,
     ) -> MapResult:
         with Interrupts():
             store, private, stores = self._open_stores(plan)
             linker = Linker(plan, store.storage)
-            execution = engine.execute(
-                plan, stores, level=level, on_error=on_error, callbacks=callbacks, on_landed=linker.landed
-            )
+            recorder = self._recorder(plan, store) if record else None
+
+            def landed(run: StageRun, positions: Array) -> Sequence[tuple[str, int]]:
+                lost = linker.landed(run, positions)
+                if recorder is not None:
+                    recorder.landed(run)
+                return lost
+
+            try:
+                execution = engine.execute(
+                    plan,
+                    stores,
+                    level=level,
+                    on_error=on_error,
+                    callbacks=[*callbacks, recorder] if recorder is not None else callbacks,
+                    on_landed=landed,
+                )
+            except BaseException as error:
+                if recorder is not None:
+                    recorder.end(None, error=error, views={})
+                raise
             views = linker.finish()
-        if execution.outcome.failed is not None:
-            stage, failure = execution.outcome.failed
-            raise _explained(execution.outcome.stages[stage.number], failure)
-        return _result(plan, stores, (store, private), execution, views)
+            outcome = execution.outcome
+            raised = outcome.failed[1].exception if outcome.failed is not None else None
+            pin = recorder.end(outcome, error=raised, views=views) if recorder is not None else None
+        if outcome.failed is not None:
+            stage, failure = outcome.failed
+            raise _explained(outcome.stages[stage.number], failure)
+        return _result(plan, stores, (store, private, pin), execution, views)
+
+    def _recorder(self, plan: Plan, store: Store) -> Recorder | None:
+        """What keeps the run record; a map inside a node is a part of what the outer map did."""
+        if self._store is None or store.storage.spec.readonly or NESTED.get():
+            return None
+        return Recorder(plan, store.storage, self.name)
 
     @guarded  # what it imports, too: an import that is interrupted cannot always be tried again
     def _open_stores(self, plan: Plan) -> tuple[Store, Store | None, Stores]:

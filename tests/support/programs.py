@@ -31,7 +31,7 @@ class Program:
 
     def __init__(self, script: Path, *arguments: object, store: Path) -> None:
         self._mark = secrets.token_hex(8)
-        path = os.pathsep.join([str(ROOT), str(script.parent)])
+        path = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(script.parent)])
         environment = {**os.environ, "PYTHONPATH": path, "GRISTMILL_STORE": str(store), _MARK: self._mark}
         self.process = subprocess.Popen(
             [sys.executable, script, *map(str, arguments)],

@@ -205,14 +205,19 @@ class Loop:
         for stage in self._plan.stages:
             if stage.number in self._active or not self._is_ready(stage):
                 continue
-            active = self._start(stage)
-            self._active[stage.number] = active
-            self.outcome.stages[stage.number] = active.run
-            self._tell(active, "on_stage_start")
-            self._landed(active, np.arange(active.run.size))
-            self._settle(active)
-            if active.complete:
-                self._tell(active, "on_stage_end")
+            with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
+                self._stores.refresh()
+                self._start_stage(stage)
+
+    def _start_stage(self, stage: Stage) -> None:
+        active = self._start(stage)
+        self._active[stage.number] = active
+        self.outcome.stages[stage.number] = active.run
+        self._tell(active, "on_stage_start")
+        self._landed(active, np.arange(active.run.size))
+        self._settle(active)
+        if active.complete:
+            self._tell(active, "on_stage_end")
 
     def _is_ready(self, stage: Stage) -> bool:
         return all(number in self._active and self._active[number].complete for number in stage.after)

@@ -185,6 +185,10 @@ class StageRun:
             self._spread[step] = Spread(self, step)
         return self._spread[step]
 
+    def is_spread(self, step: int) -> bool:
+        """Whether it is known what the calls of a step have made along axes."""
+        return step in self._spread
+
     def settle(self) -> Array:
         """Return the positions whose calls have to be made again, since what they made along axes is gone."""
         again = []

@@ -15,6 +15,7 @@ from gristmill.explain.survey import StepSurvey, Survey
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
 from gristmill.plan.stage import Step
+from gristmill.storage.gone import Gone
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
 from gristmill.storage.segment import COLLECTED, DAMAGED, EDITED
@@ -126,6 +127,9 @@ def _explain_misses(survey: StepSurvey, calls: _Sorted, *, keeps: bool) -> None:
         calls.add(~calls.done, "miss", _fixed(_NOT_KEPT))
         return
     index = survey.run.indexes[survey.number]
+    _explain_collected(survey, index, calls)
+    if not len(calls.left):
+        return
     if not index.segments:
         calls.add(~calls.done, "miss", _fixed(_code(survey, index)))
         return
@@ -156,6 +160,13 @@ def _explain_lost(survey: StepSurvey, index: KeyIndex, calls: _Sorted) -> None:
     for word in sorted({word for word in why.tolist() if word}):
         text = _LOST.get(word, _LOST[DAMAGED])
         calls.add(_mask(left[why == word], survey.run.size), "miss", _fixed(text))
+
+
+def _explain_collected(survey: StepSurvey, index: KeyIndex, calls: _Sorted) -> None:
+    """Sort out what was deleted to make room."""
+    left = calls.left
+    gone = Gone(survey.survey.storage.ledger, index.group).among(survey.run.keys(survey.number, left))
+    calls.add(_mask(left[gone], survey.run.size), "miss", _fixed(_LOST[COLLECTED]))
 
 
 def _code(survey: StepSurvey, index: KeyIndex) -> str:

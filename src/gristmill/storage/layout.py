@@ -69,6 +69,16 @@ class Layout:
         """Damaged chunks, kept for whoever wants to know what happened."""
         return self.root / "quarantine"
 
+    @property
+    def collector(self) -> Path:
+        """What only one collector at a time has locked."""
+        return self.root / "collector"
+
+    @property
+    def gate(self) -> Path:
+        """What keeps look-ups and deletions apart."""
+        return self.root / "gate"
+
     def open(self, *, readonly: bool = False, trust: bool = False) -> None:
         """Make the directory a store if it is new, and refuse it if it cannot be used.
 
@@ -94,6 +104,10 @@ class Layout:
         except OSError:
             return 0, 0
         return status.st_dev, status.st_ino
+
+    def is_marked(self) -> bool:
+        """Return whether the marker is what was written."""
+        return _differing_bits(self.marker.read_bytes(), _MARKER_BYTES) == 0
 
     def _create(self, *, readonly: bool) -> None:
         if readonly:
@@ -168,7 +182,7 @@ class Scratch:
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(exist_ok=True, mode=0o700)
-        _sweep(parent)
+        sweep(parent)
         self._lock = -1
         while self._lock < 0:
             self.path = parent / os.urandom(8).hex()
@@ -201,7 +215,7 @@ def _lock_directory(path: Path) -> int:
     return -1
 
 
-def _sweep(parent: Path) -> None:
+def sweep(parent: Path) -> None:
     """Remove the scratch directories whose writers are gone."""
     for path in parent.iterdir():
         try:

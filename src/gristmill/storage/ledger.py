@@ -16,7 +16,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,15 +26,15 @@ from diskcache.core import MODE_BINARY, MODE_RAW
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage.frame import seal, unseal
 from gristmill.storage.medium import sync_directory
-from gristmill.storage.segment import Entry
+from gristmill.storage.segment import TIME_SHIFT, Entry
 
-_BUSY_SECONDS = 20.0
+BUSY_SECONDS = 20.0
 """How long a statement waits for another process's transaction before it fails."""
 
 _INLINE_LIMIT = 32 * 1024
 """Rows up to this many bytes live in the database; SQLite writes them twice, so longer ones are files."""
 
-_FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
+FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 """What diskcache names its files; anything else in that column was not written by us."""
 
 _SETTINGS = {
@@ -48,16 +48,17 @@ _SETTINGS = {
 }
 
 T = TypeVar("T")
-_NUMBER = struct.Struct(">Q")
+NUMBER = struct.Struct(">Q")
 _DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_text(CAST(filename AS BLOB))"
-_CHANCE_BITS = 21
-"""Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
-_COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
+COUNTER, INDEX, VALUES = b"n", b"i", b"v"
+"""What the keys of a segment's rows start with; the group follows, and for the last two the number."""
+RENEWED = b"u"
+"""Starts the keys of marks that `renew` makes; when each was made is its row's time."""
 
 
 def _unique_number() -> int:
-    chance = int.from_bytes(os.urandom(3), "big") >> (24 - _CHANCE_BITS)
-    return (time.time_ns() // 10**6 << _CHANCE_BITS) | chance
+    chance = int.from_bytes(os.urandom(3), "big") >> (24 - TIME_SHIFT)  # 63 bits in all until the year 2109
+    return (time.time_ns() // 10**6 << TIME_SHIFT) | chance
 
 
 class FramedDisk(diskcache.Disk):  # type: ignore[misc]
@@ -95,10 +96,10 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:  # noqa: FBT001
         if read:
             raise TypeError("ledger values are bytes, not files")
-        return _fetch(Path(self._directory), mode, filename, value)
+        return fetch(Path(self._directory), mode, filename, value)
 
     def remove(self, file_path: str) -> None:
-        if _FILE_NAME.fullmatch(file_path):
+        if FILE_NAME.fullmatch(file_path):
             super().remove(file_path)
 
 
@@ -123,10 +124,17 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
         sync_directory(Path(path).parent.parent)
 
 
-def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
+def fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
+    """Return the frame of a row, which lies in it or in a file of `directory`.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing, or the row has a form that is never written here.
+    """
     if mode == MODE_RAW and isinstance(value, bytes):
         return value
-    if mode == MODE_BINARY and filename is not None and _FILE_NAME.fullmatch(filename):
+    if mode == MODE_BINARY and filename is not None and FILE_NAME.fullmatch(filename):
         try:
             return (directory / filename).read_bytes()
         except OSError as error:
@@ -136,6 +144,18 @@ def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> b
 
 class DamagedError(StoreError):
     """The database cannot be read; it has been set aside, and a new one takes its place."""
+
+
+def _put_all(cache: diskcache.Cache, rows: Mapping[bytes, bytes]) -> None:
+    for key, body in rows.items():
+        cache.set(key, seal(key, body), retry=False)
+
+
+def _mark(cache: diskcache.Cache, key: bytes) -> bool:
+    if key not in cache:
+        return False
+    _put_all(cache, {RENEWED + key: b""})
+    return True
 
 
 def _is_damage(error: Exception) -> bool:
@@ -198,8 +218,8 @@ class Ledger:
         self._pid = os.getpid()
         weakref.finalize(self, self._open.close)
 
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Append `entries` in one transaction and return their numbers.
+    def append(self, entries: Sequence[Entry], rows: Mapping[bytes, bytes] | None = None) -> list[int]:
+        """Append `entries` in one transaction and return their numbers; with it put `rows`, as `put_all` does.
 
         Numbers grow within a group, and no segment ever has the number of another, even when a damaged
         database has forgotten which there were: other processes know segments by their numbers.
@@ -209,11 +229,26 @@ class Ledger:
         StoreError
             The ledger is read-only, full or locked; nothing was appended.
         """
-        return self._write(lambda cache: self._append_all(cache, entries))
+        return self._write(lambda cache: self._append_all(cache, entries, rows or {}))
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
         self._write(lambda cache: cache.set(key, seal(key, body), retry=False))
+
+    def put_all(self, rows: Mapping[bytes, bytes]) -> None:
+        """Store the bodies of `rows` under their keys, all in one transaction.
+
+        A body that replaces another should be short enough for the database: a file is deleted before the
+        transaction ends, and a process that is killed in between leaves the row without it.
+        """
+        self._write(lambda cache: _put_all(cache, rows))
+
+    def renew(self, key: bytes) -> bool:
+        """Mark the row of `key` as about to be named by others; return False where there is none.
+
+        The mark is a row of its own, because diskcache only writes rows anew, files and all.
+        """
+        return self._write(lambda cache: _mark(cache, key))
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Delete the rows of `keys`; missing ones are ignored."""
@@ -228,7 +263,7 @@ class Ledger:
             The row exists, and is torn or does not match its checksum.
         """
         rows = self._select("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,))
-        return unseal(key, _fetch(self._directory, *rows[0])) if rows else None
+        return unseal(key, fetch(self._directory, *rows[0])) if rows else None
 
     def under(self, prefix: bytes, length: int) -> list[tuple[bytes, bytes | None]]:
         """Return (rest of the key, body) of all rows whose key is `prefix` and `length` bytes more.
@@ -241,26 +276,33 @@ class Ledger:
         for key, *stored in self._select(query, (low, high)):
             body = None
             with contextlib.suppress(IntegrityError):
-                body = unseal(key, _fetch(self._directory, *stored))
+                body = unseal(key, fetch(self._directory, *stored))
             found.append((key[len(prefix) :], body))
         return found
 
     def values(self, group: bytes, number: int) -> bytes | None:
         """Return the values of the segment `number` of `group`, or None where there is no such segment."""
-        return self.get(_VALUES + group + _NUMBER.pack(number))
+        return self.get(VALUES + group + NUMBER.pack(number))
 
     def scan(self, group: bytes, after: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield (number, index) of every segment of `group` above `after`; a damaged index is None."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
         query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
         for key, *stored in self._stream(query, (low, high)):
             if not (isinstance(key, bytes) and low <= key <= high):
                 continue  # a damaged index led to the row of somebody else
-            number = _NUMBER.unpack(key[-8:])[0]
+            number = NUMBER.unpack(key[-8:])[0]
             try:
-                yield number, unseal(key, _fetch(self._directory, *stored))
+                yield number, unseal(key, fetch(self._directory, *stored))
             except IntegrityError:
                 yield number, None
+
+    def replace_by(self, directory: Path) -> None:
+        """Put the ledger in `directory` into the place of this one, which is set aside."""
+        with self._lock:
+            self.close()
+            self._set_aside()
+            os.rename(directory, self._directory)
 
     def version(self) -> int:
         """Return a number that differs from the last one if any connection has committed since."""
@@ -278,33 +320,36 @@ class Ledger:
         with self._lock:
             self._open.close()
 
-    def _append_all(self, cache: diskcache.Cache, entries: Sequence[Entry]) -> list[int]:
+    def _append_all(
+        self, cache: diskcache.Cache, entries: Sequence[Entry], rows: Mapping[bytes, bytes]
+    ) -> list[int]:
         last: dict[bytes, int] = {}  # of this transaction, which the reading connection does not see
         numbers = []
         for entry in entries:
             before = last[entry.group] if entry.group in last else self._last_number(entry.group)
             last[entry.group] = max(before + 1, _unique_number())
             numbers.append(self._append_one(cache, entry, last[entry.group]))
+        _put_all(cache, rows)
         return numbers
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry, number: int) -> int:
-        name = entry.group + _NUMBER.pack(number)
-        rows = ((_VALUES + name, entry.values), (_INDEX + name, entry.index))
-        for key, body in (*rows, (_COUNTER + entry.group, _NUMBER.pack(number))):
+        name = entry.group + NUMBER.pack(number)
+        rows = ((VALUES + name, entry.values), (INDEX + name, entry.index))
+        for key, body in (*rows, (COUNTER + entry.group, NUMBER.pack(number))):
             cache.set(key, seal(key, body), retry=False)
         return number
 
     def _last_number(self, group: bytes) -> int:
         """The highest number that a segment of `group` has or had; a damaged counter does not hide any."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (0, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (0, 2**64 - 1))
         query = "SELECT key FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key DESC LIMIT 1"
         found = [key for (key,) in self._select(query, (low, high)) if isinstance(key, bytes)]
-        highest = _NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
+        highest = NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
         try:
-            counter = self.get(_COUNTER + group)
+            counter = self.get(COUNTER + group)
         except IntegrityError:
             counter = None
-        return max(highest, _NUMBER.unpack(counter)[0] if counter else 0)
+        return max(highest, NUMBER.unpack(counter)[0] if counter else 0)
 
     def _write(self, action: Callable[[diskcache.Cache], T]) -> T:
         """Do something in one transaction; once more, if what was damaged could be put out of the way."""
@@ -343,7 +388,7 @@ class Ledger:
             synchronous = 2 if self._durable else 1
             self._open.cache = diskcache.Cache(
                 str(self._directory),
-                timeout=_BUSY_SECONDS,
+                timeout=BUSY_SECONDS,
                 disk=disk,
                 sqlite_synchronous=synchronous,
                 **_SETTINGS,
@@ -378,7 +423,7 @@ class Ledger:
         reader = self._open.reader = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro",
             uri=True,
-            timeout=_BUSY_SECONDS,
+            timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -392,7 +437,7 @@ class Ledger:
         self.close()
         path = self._directory / "cache.db"
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
+            with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
                 connection.create_function("is_text", 1, _is_text, deterministic=True)
                 with connection:
                     connection.execute(_DROP_UNDECODABLE)

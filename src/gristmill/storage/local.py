@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xxhash import xxh3_128_digest
@@ -38,6 +38,7 @@ from gristmill.storage.index import KeyIndex
 from gristmill.storage.kept import is_there, keep
 from gristmill.storage.layout import Layout, Scratch
 from gristmill.storage.made import MadeValues
+from gristmill.storage.presence import Gate, Pin
 from gristmill.storage.segment import (
     DAMAGED,
     KEY_SIZE,
@@ -50,12 +51,16 @@ from gristmill.storage.segment import (
     provenance_of,
 )
 
+if TYPE_CHECKING:
+    from gristmill.storage.ledger import Ledger
+
 Array = np.ndarray[Any, Any]
 
 _CACHE_BYTES = 64 * 1024 * 1024
 """Packed payloads kept decoded in memory, so that neighbours are not read and verified again."""
 
-_OBJECT, _CODE, _FILES = b"o", b"c", b"f"
+OBJECT, CODE, FILES, GONE = b"o", b"c", b"f", b"g"
+"""What the keys of rows start with that are neither segments nor records of runs."""
 
 _FILES_NAME = 8
 """Bytes in the name of a row of file hashes: the time, in nanoseconds."""
@@ -136,6 +141,24 @@ class LocalStorage:
             return self._scratch.path
 
     @property
+    def ledger(self) -> "Ledger":
+        """The rows, for who looks after the store."""
+        return self._ledger
+
+    @property
+    def gate(self) -> Gate:
+        """What keeps look-ups and deletions apart."""
+        return Gate(self.layout.gate)
+
+    def pin(self, run_id: str) -> Pin | None:
+        """Say in the store that a run goes on; None where nothing can be written."""
+        if self.spec.readonly:
+            return None
+        with contextlib.suppress(OSError):  # a disk that is full: what is collected meanwhile is a miss
+            return Pin(self.scratch, run_id)
+        return None
+
+    @property
     def chunks(self) -> ChunkFiles:
         """The chunk files."""
         if self._chunks is None:
@@ -197,7 +220,7 @@ class LocalStorage:
             return Pickled(data)
         name = xxh3_128_digest(data)
         if not self._has_object(name):
-            self._ledger.put(_OBJECT + name, data)
+            self._ledger.put(OBJECT + name, data)
             self.bytes_written += len(data)
         return ObjectRef(name)
 
@@ -344,7 +367,7 @@ class LocalStorage:
 
     def remembered_files(self) -> list[bytes]:
         """Return what is known of files, as `StatMemo` takes it; what cannot be read is left out."""
-        return [body for _, body in self._ledger.under(_FILES, _FILES_NAME) if body]
+        return [body for _, body in self._ledger.under(FILES, _FILES_NAME) if body]
 
     def remember_files(self, memo: StatMemo) -> None:
         """Keep what `memo` has learned since the last time.
@@ -357,11 +380,11 @@ class LocalStorage:
         block, self._files_known = memo.added(self._files_known)
         if not block:
             return
-        rows = self._ledger.under(_FILES, _FILES_NAME)
-        self._ledger.put(_FILES + _name_now(), block)
+        rows = self._ledger.under(FILES, _FILES_NAME)
+        self._ledger.put(FILES + _name_now(), block)
         if len(rows) >= _FILES_ROWS:
-            self._ledger.put(_FILES + _name_now(), merged([*(body for _, body in rows if body), block]))
-            self._ledger.delete([_FILES + name for name, _ in rows])
+            self._ledger.put(FILES + _name_now(), merged([*(body for _, body in rows if body), block]))
+            self._ledger.delete([FILES + name for name, _ in rows])
 
     def describe(self, record: CodeRecord, group: bytes) -> None:
         """Keep the code record of a group, unless there is one.
@@ -371,14 +394,14 @@ class LocalStorage:
         StoreError
             The ledger refuses.
         """
-        key = _CODE + record.place + group
+        key = CODE + record.place + group
         if self._ledger.get(key) is None:
             self._ledger.put(key, record.encode())
 
     def descriptions(self, place: bytes) -> dict[bytes, CodeRecord]:
         """Return the code record of each group of the node at `place`; what cannot be read is left out."""
         found: dict[bytes, CodeRecord] = {}
-        for group, body in self._ledger.under(_CODE + place, KEY_SIZE):
+        for group, body in self._ledger.under(CODE + place, KEY_SIZE):
             with contextlib.suppress(IntegrityError):
                 found[group] = CodeRecord.decode(body or b"")
         return found
@@ -424,7 +447,7 @@ class LocalStorage:
         if isinstance(form, ChunkRef):
             self.chunks.quarantine(form.checksum, self.layout.quarantine)
         elif isinstance(form, ObjectRef):
-            self._ledger.delete([_OBJECT + form.checksum])
+            self._ledger.delete([OBJECT + form.checksum])
 
     def reopen(self) -> None:
         """Start anew if somebody has deleted the directory, as people do to reset a cache."""
@@ -451,7 +474,8 @@ class LocalStorage:
 
     def _has_object(self, checksum: bytes) -> bool:
         try:
-            return self._ledger.get(_OBJECT + checksum) is not None
+            # A collector that has found nothing that names it yet must know that something soon will.
+            return self._ledger.get(OBJECT + checksum) is not None and self._ledger.renew(OBJECT + checksum)
         except IntegrityError:
             return False  # it is damaged, and is put again
 
@@ -463,7 +487,7 @@ class LocalStorage:
         return ChunkRef(name, array.dtype.str, array.shape)
 
     def _object(self, checksum: bytes) -> bytes:
-        data = self._ledger.get(_OBJECT + checksum)
+        data = self._ledger.get(OBJECT + checksum)
         if data is None or xxh3_128_digest(data) != checksum:
             raise IntegrityError(f"the object {checksum.hex()} is missing or damaged")
         return data

@@ -21,6 +21,9 @@ FORMAT = 1
 KEY_SIZE = 16
 """Bytes of a call key, of a digest and of a checksum."""
 
+TIME_SHIFT = 21
+"""Bits of a segment's number below its time in milliseconds; they are random."""
+
 _HEAD = struct.Struct("<BBII")
 _CALLS, _TOMBSTONE = 0, 1
 
@@ -133,6 +136,11 @@ def decode_index(number: int, body: bytes) -> Segment | Tombstone:
         return _decode_calls(number, count, header["codecs"], body, start)
     except (struct.error, ValueError, KeyError, AttributeError) as error:
         raise IntegrityError(f"segment {number} cannot be decoded: {error}") from error
+
+
+def time_of(number: int) -> float:
+    """Return when a segment was appended, in seconds since the epoch, by the clock of who did it."""
+    return (number >> TIME_SHIFT) / 1000
 
 
 def _decode_calls(number: int, count: int, codecs: list[Codec], body: bytes, start: int) -> Segment:

@@ -14,12 +14,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xxhash import xxh3_128_hexdigest
+from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
 from gristmill.storage.chunks import ChunkFiles
 from gristmill.storage.elements import ChunkRef
@@ -161,6 +161,66 @@ def file_name(output: str) -> str:
 
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,80}")
 """Names that are told apart on file systems that ignore case."""
+
+
+def drop_links(arrays: Path, inodes: Collection[int], before: float, chunk: Callable[[bytes], Path]) -> int:
+    """Delete the files of all views whose chunks are gone; return how many there were.
+
+    Parameters
+    ----------
+    arrays
+        The directory of all views.
+    inodes
+        Of the chunks that are there.
+    before
+        Files that are younger are left alone.
+    chunk
+        Gives the path that a chunk with some checksum has or would have.
+    """
+    dropped = 0
+    for view in sorted(path for path in arrays.iterdir() if path.is_dir()) if arrays.exists() else ():
+        gone = [path for path in sorted(view.glob("*/c.*")) if _is_gone(path, inodes, before, chunk)]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        dropped += len(gone)
+        if gone and not any(path for path in view.glob("*/c.*") if not is_mask(path)):
+            shutil.rmtree(view, ignore_errors=True)
+        elif gone:
+            _remask(view)
+    return dropped
+
+
+def _is_gone(path: Path, inodes: Collection[int], before: float, chunk: Callable[[bytes], Path]) -> bool:
+    if is_mask(path):
+        return False
+    try:
+        status = path.stat()
+        if status.st_ino in inodes or status.st_mtime >= before:
+            return False
+        copied = status.st_mode & 0o200  # a link has the mode of its chunk, which nobody may write
+        return not (copied and chunk(xxh3_128_digest(path.read_bytes())).exists())
+    except OSError:
+        return False
+
+
+def is_mask(path: Path) -> bool:
+    """Return whether a file of a view belongs to its mask."""
+    return path.parent.name in ("done", "done.mask")
+
+
+def _remask(view: Path) -> None:
+    """Write the mask of the indices that have all their elements, as it is now."""
+    for mask in (path for path in (view / "done.mask", view / "done") if (path / "zarr.json").exists()):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            extents = json.loads((mask / "zarr.json").read_bytes())["shape"]
+            done = np.ones(extents, dtype=bool)
+            for array in (path for path in view.iterdir() if path.is_dir() and path != mask):
+                linked = np.zeros(extents, dtype=bool)
+                for path in array.glob("c.*"):
+                    linked[tuple(int(part) for part in path.name.split(".")[1 : 1 + len(extents)])] = True
+                done &= linked
+            _write_atomically(mask / ("c" + ".0" * len(extents)), done.tobytes())
+        return
 
 
 class _OutputView:

@@ -329,3 +329,35 @@ def test_run_gives_arrays() -> None:
     total = node(lambda x: int(x.sum()), output_name="total")
     found = Pipeline([counts, total]).run({"n": 4}, output_name=["x", "total"])
     assert (found["x"].tolist(), found["total"]) == ([0, 1, 2, 3], 6)
+
+
+def test_a_record_names_the_elements_too(tmp_path: Path, log: CallLog, executor: str) -> None:
+    path = log.path
+
+    def twice(x: int) -> list[int]:
+        record(path, "twice", x)
+        return [x, 10 * x]
+
+    nodes = [
+        node(twice, output_name="y", mapspec="x[i] -> y[i, j]"),
+        node(lambda y: y + 1, output_name="z", mapspec="y[i, j] -> z[i, j]"),
+    ]
+    with Store(tmp_path / "store") as store:
+        pipeline = Pipeline(nodes, store=store)
+        made = pipeline.map({"x": [1, 2]}, map_executor=executor, output_name=["y", "z"])
+        loaded = store.load(made.run_id)
+        assert (loaded["y"].tolist(), loaded["z"].tolist()) == ([[1, 10], [2, 20]], [[2, 11], [3, 21]])
+        del made, loaded
+        store.gc(keep_runs=1)
+        assert store.verify().clean
+        log.take()
+        again = pipeline.map({"x": [1, 2]}, map_executor=executor)
+        assert (again.stats.computed, log.take()) == (0, [])
+
+
+def test_a_ragged_output_is_not_loaded_as_something_else(executor: str) -> None:
+    pipeline = Pipeline([WORDS, UPPER])
+    made = pipeline.map({"text": ["a b", "c"]}, map_executor=executor)
+    assert pipeline.store is not None
+    with pytest.raises(GristmillError, match="is ragged, and its record"):
+        pipeline.store.load(made.run_id)
