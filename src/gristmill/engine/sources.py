@@ -20,7 +20,7 @@ from gristmill.plan.inputs import MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
 from gristmill.storage.elements import SCALARS, Pickled, pickle_value
 from gristmill.storage.index import MISSING, KeyIndex
-from gristmill.storage.local import LocalStorage, StoreSpec
+from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 DIGEST = np.dtype(f"V{SIZE}")
@@ -154,7 +154,7 @@ class OutputSource:
         there = self._locators != MISSING
         known[there] = self._index.digests(self._locators[there], self._output)
         known.tofile(digests)
-        return PublishedOutput(self._storage.spec, self._index.group, self._output, rows, digests)
+        return PublishedOutput(self._storage.spec.location, self._index.group, self._output, rows, digests)
 
 
 def as_slice(positions: Array) -> slice | None:
@@ -193,7 +193,8 @@ class PublishedInput:
 class PublishedOutput:
     """The output of another stage, by segment numbers, which mean the same in every process."""
 
-    store: StoreSpec
+    location: str
+    """Of the store. No more of how it is opened: a secret must not get into a file."""
     group: bytes
     output: int
     rows: str
@@ -201,7 +202,8 @@ class PublishedOutput:
 
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
-        storage = stores.kept if stores.kept.spec == self.store or stores.private is None else stores.private
+        private = stores.private
+        storage = private if private and private.spec.location == self.location else stores.kept
         rows = _map(self.rows, np.dtype(np.int64)).reshape(-1, 2)
         index = storage.index(self.group)
         storage.refresh()

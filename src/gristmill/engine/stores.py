@@ -1,17 +1,26 @@
 """The stores of one run: the one that is kept, and a private one for what `cache=False` keeps nothing of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from gristmill.graph.node import Node
 from gristmill.storage.local import LocalStorage, StoreSpec
+from gristmill.storage.seal import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class StoresSpec:
-    """How to open the same stores in another process."""
+    """How to open the same stores in another process.
+
+    Its pickle has the secrets in it: it goes through a pipe and is never written to a file. A `StoreSpec` with a
+    secret cannot be pickled otherwise.
+    """
 
     kept: StoreSpec
     private: StoreSpec | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revealed, tuple(_reveal(spec) for spec in (self.kept, self.private))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +67,20 @@ class Stores:
         self.kept.close()
         if self.private is not None:
             self.private.close()
+
+
+_Revealed = tuple[StoreSpec, bytes | None] | None
+
+
+def _reveal(spec: StoreSpec | None) -> _Revealed:
+    if spec is None:
+        return None
+    return replace(spec, secret=None), spec.secret.reveal() if spec.secret is not None else None
+
+
+def _revealed(kept: tuple[StoreSpec, bytes | None], private: _Revealed) -> StoresSpec:
+    return StoresSpec(_hidden(*kept), _hidden(*private) if private is not None else None)
+
+
+def _hidden(spec: StoreSpec, secret: bytes | None) -> StoreSpec:
+    return replace(spec, secret=Secret.given(secret))

@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from gristmill.storage.chunks import ChunkFiles
+from gristmill.errors import IntegrityError
+from gristmill.storage.chunks import ChunkFiles, raw_bytes
+from gristmill.storage.compress import Compressor
 from gristmill.storage.elements import ChunkRef
 
 Array = np.ndarray[Any, Any]
@@ -40,6 +42,7 @@ def array_metadata(
     dtype: np.dtype[Any],
     *,
     name: str = "",
+    compressor: str = "",
     whole: bool = False,
 ) -> dict[str, Any]:
     """Return the `zarr.json` of an array with one chunk per element.
@@ -54,9 +57,12 @@ def array_metadata(
         One that zarr v3 knows.
     name
         What the elements' dimensions are named after: in a group, equal names mean equal lengths.
+    compressor
+        What chunks are compressed with, as the ledger spells it.
     whole
         One chunk for everything instead.
     """
+    behind = [Compressor.parse(compressor).metadata(dtype)] if compressor else []
     grid = [max(n, 1) for n in extents] if whole else [1] * len(extents)
     return {
         "zarr_format": 3,
@@ -69,7 +75,7 @@ def array_metadata(
         },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": _fill_value(dtype),
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, *behind],
         "attributes": {},
         "dimension_names": [*axes, *(f"{name}_dim_{k}".lstrip("_") for k in range(len(shape)))],
     }
@@ -190,18 +196,23 @@ class _OutputView:
     def link(self, positions: Array, refs: Sequence[ChunkRef]) -> list[int]:
         lost = []
         for position, name, ref in zip(positions.tolist(), self._names(positions), refs, strict=True):
-            chunk = self._chunks.path(ref.checksum)
-            if self._link(chunk, name):
+            if self._link(ref, name):
                 self.linked[position] = True
             else:
                 lost.append(position)
         return lost
 
-    def _link(self, chunk: Path, name: str) -> bool:
+    def _link(self, ref: ChunkRef, name: str) -> bool:
         """Link one chunk; return False where it is not there."""
+        chunk = self._chunks.path(ref.checksum)
         for _ in range(_ATTEMPTS):
             try:
-                _link(chunk, self.directory / name)
+                if ref.compressor == self._first.compressor:
+                    _link(chunk, self.directory / name)
+                else:
+                    _write_atomically(self.directory / name, self._recompressed(ref))
+            except IntegrityError:
+                return False
             except FileNotFoundError:
                 if not chunk.exists():
                     return False
@@ -210,12 +221,25 @@ class _OutputView:
                 return True
         raise FileNotFoundError(errno.ENOENT, "the view is deleted again and again", str(self.directory))
 
+    def _recompressed(self, ref: ChunkRef) -> bytes | memoryview:
+        """The array of `ref` as the view's codecs make it: a zarr array has one pipeline for all its chunks."""
+        array = self._chunks.read(ref)
+        used = self._first.compressor
+        return Compressor.parse(used).encode(array) if used else raw_bytes(array)
+
     def _create(self) -> None:
         self.linked[:] = False
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"gristmill": "view"}}
         _write_metadata(self.directory.parent, group)
         dtype, name = np.dtype(self._first.dtype), self.directory.name
-        metadata = array_metadata(self._axes, self._extents, self._first.shape, dtype, name=name)
+        metadata = array_metadata(
+            self._axes,
+            self._extents,
+            self._first.shape,
+            dtype,
+            name=name,
+            compressor=self._first.compressor,
+        )
         _write_metadata(self.directory, metadata)
 
     def _names(self, positions: Array) -> Iterable[str]:
@@ -238,14 +262,17 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_metadata(directory: Path, metadata: dict[str, Any]) -> None:
-    directory.mkdir(exist_ok=True, parents=True, mode=0o700)
+    for folder in (directory.parent, directory):
+        folder.mkdir(exist_ok=True, parents=True, mode=0o700)
     _write_atomically(directory / "zarr.json", json.dumps(metadata).encode())
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
+def _write_atomically(path: Path, data: bytes | memoryview) -> None:
     temporary = path.with_name(f".{os.urandom(8).hex()}")
     try:
-        temporary.write_bytes(data)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
