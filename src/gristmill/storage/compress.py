@@ -9,6 +9,7 @@ https://github.com/zarr-developers/zarr-extensions/tree/main/codecs/zstd
 
 import math
 import re
+import struct
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,6 +25,10 @@ _LEVELS = {"zstd": (-7, 22, 3), "lz4": (0, 9, 5)}
 
 _BLOSC_LIMIT = 2**31 - 1
 """Blosc's largest buffer."""
+
+_BLOSC_HEADER = struct.Struct("<4x3I")
+"""Bytes before compression, of a block, and after compression; blosc looks at the first only.
+Source: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst"""
 
 _HIGHEST_RATIO = 2**17
 """zstd makes 4 bytes of at most 128 KiB, blosc's lz4 much less; a chunk that claims more is damaged."""
@@ -83,6 +88,8 @@ class Compressor:
         size = math.prod(shape) * dtype.itemsize
         if size > len(data) * _HIGHEST_RATIO:
             raise IntegrityError(f"a chunk of {len(data)} bytes cannot hold the {size} bytes that it should")
+        if self.kind == "lz4" and not _is_whole(data, size):
+            raise IntegrityError("a chunk is torn, or of another array")
         try:
             array = np.zeros(shape, dtype)  # what a torn frame does not fill is not somebody's memory
             self._codec().decode(data, array.reshape(-1).view(np.uint8))
@@ -103,6 +110,13 @@ class Compressor:
         if self.kind == "zstd":
             return numcodecs.Zstd(level=self.level)
         return numcodecs.Blosc(cname="lz4", clevel=self.level, shuffle=numcodecs.Blosc.SHUFFLE)
+
+
+def _is_whole(data: bytes | memoryview, size: int) -> bool:
+    if len(data) < _BLOSC_HEADER.size:
+        return False
+    before, _, after = _BLOSC_HEADER.unpack_from(data)
+    return bool(before == size and after == len(data))
 
 
 def known(name: str) -> Compressor:

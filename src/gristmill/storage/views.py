@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from gristmill.errors import IntegrityError
+from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage.chunks import ChunkFiles, raw_bytes
 from gristmill.storage.compress import Compressor
 from gristmill.storage.elements import ChunkRef
@@ -30,6 +30,9 @@ Array = np.ndarray[Any, Any]
 
 _DONE_SECONDS = 0.5
 """How often the mask of finished elements is written while a run goes on."""
+
+_COMPRESSOR = "gristmill_compressor"
+"""Attribute of a view's array: the ledger's name of its compressor."""
 
 _ATTEMPTS = 5
 """How often a view that is being deleted is made again for one element."""
@@ -42,7 +45,6 @@ def array_metadata(
     dtype: np.dtype[Any],
     *,
     name: str = "",
-    compressor: str = "",
     whole: bool = False,
 ) -> dict[str, Any]:
     """Return the `zarr.json` of an array with one chunk per element.
@@ -57,12 +59,9 @@ def array_metadata(
         One that zarr v3 knows.
     name
         What the elements' dimensions are named after: in a group, equal names mean equal lengths.
-    compressor
-        What chunks are compressed with, as the ledger spells it.
     whole
         One chunk for everything instead.
     """
-    behind = [Compressor.parse(compressor).metadata(dtype)] if compressor else []
     grid = [max(n, 1) for n in extents] if whole else [1] * len(extents)
     return {
         "zarr_format": 3,
@@ -75,7 +74,7 @@ def array_metadata(
         },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": _fill_value(dtype),
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, *behind],
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
         "attributes": {},
         "dimension_names": [*axes, *(f"{name}_dim_{k}".lstrip("_") for k in range(len(shape)))],
     }
@@ -187,6 +186,7 @@ class _OutputView:
         self._first = first
         self._chunks = chunks
         self._zeros = ".0" * len(first.shape)
+        self._compressor = first.compressor
         self._create()
 
     def fits(self, refs: Sequence[ChunkRef]) -> bool:
@@ -207,10 +207,10 @@ class _OutputView:
         chunk = self._chunks.path(ref.checksum)
         for _ in range(_ATTEMPTS):
             try:
-                if ref.compressor == self._first.compressor:
+                if ref.compressor == self._compressor:
                     _link(chunk, self.directory / name)
                 else:
-                    _write_atomically(self.directory / name, self._recompressed(ref))
+                    self._copy(ref, chunk, self.directory / name)
             except IntegrityError:
                 return False
             except FileNotFoundError:
@@ -221,26 +221,48 @@ class _OutputView:
                 return True
         raise FileNotFoundError(errno.ENOENT, "the view is deleted again and again", str(self.directory))
 
-    def _recompressed(self, ref: ChunkRef) -> bytes | memoryview:
-        """The array of `ref` as the view's codecs make it: a zarr array has one pipeline for all its chunks."""
-        array = self._chunks.read(ref)
-        used = self._first.compressor
-        return Compressor.parse(used).encode(array) if used else raw_bytes(array)
+    def _copy(self, ref: ChunkRef, chunk: Path, target: Path) -> None:
+        """Write a chunk as the view's codecs make it: a zarr array has one pipeline for all its chunks.
+
+        The copy has the time stamp of the chunk, so that the next run sees that it is there.
+        """
+        written = chunk.stat().st_mtime_ns
+        with contextlib.suppress(FileNotFoundError):
+            if target.stat().st_mtime_ns == written:
+                return
+        array, used = self._chunks.read(ref), self._compressor
+        _write_atomically(target, Compressor.parse(used).encode(array) if used else raw_bytes(array), written)
 
     def _create(self) -> None:
         self.linked[:] = False
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"gristmill": "view"}}
         _write_metadata(self.directory.parent, group)
+        self._compressor = self._agreed()
+        _write_metadata(self.directory, self._metadata(self._compressor))
+
+    def _agreed(self) -> str:
+        """Return what the chunks of the view that is there are compressed with; one that does not fit is removed.
+
+        Where there is none, the first element decides.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(
+                ValueError, KeyError, TypeError, AttributeError, RecursionError, StoreError
+            ):
+                told = json.loads((self.directory / "zarr.json").read_bytes())
+                used = told["attributes"].get(_COMPRESSOR, "")
+                if told == self._metadata(used):
+                    return str(used)
+            shutil.rmtree(self.directory, ignore_errors=True)
+        return self._first.compressor
+
+    def _metadata(self, compressor: str) -> dict[str, Any]:
         dtype, name = np.dtype(self._first.dtype), self.directory.name
-        metadata = array_metadata(
-            self._axes,
-            self._extents,
-            self._first.shape,
-            dtype,
-            name=name,
-            compressor=self._first.compressor,
-        )
-        _write_metadata(self.directory, metadata)
+        metadata = array_metadata(self._axes, self._extents, self._first.shape, dtype, name=name)
+        if compressor:
+            metadata["codecs"].append(Compressor.parse(compressor).metadata(dtype))
+            metadata["attributes"][_COMPRESSOR] = compressor
+        return metadata
 
     def _names(self, positions: Array) -> Iterable[str]:
         columns = [c.tolist() for c in np.unravel_index(positions, self._extents)]
@@ -267,12 +289,14 @@ def _write_metadata(directory: Path, metadata: dict[str, Any]) -> None:
     _write_atomically(directory / "zarr.json", json.dumps(metadata).encode())
 
 
-def _write_atomically(path: Path, data: bytes | memoryview) -> None:
+def _write_atomically(path: Path, data: bytes | memoryview, written: int | None = None) -> None:
     temporary = path.with_name(f".{os.urandom(8).hex()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
             file.write(data)
+        if written is not None:
+            os.utime(temporary, ns=(written, written))
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
