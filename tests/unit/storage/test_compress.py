@@ -47,7 +47,9 @@ def test_a_compressor_has_one_name(spec: str, name: str) -> None:
     assert Compressor.parse(name) == Compressor.parse(spec)
 
 
-@pytest.mark.parametrize("spec", ["", "gzip", "zstd:", "zstd:99", "lz4:10", "lz4:-1", "zstd:x", "ZSTD", 3, ["zstd"]])
+@pytest.mark.parametrize(
+    "spec", ["", "gzip", "zstd:", "zstd:99", "lz4:10", "lz4:-1", "zstd:x", "ZSTD", 3, ["zstd"]]
+)
 def test_what_is_no_compressor_is_refused(spec: Any) -> None:
     with pytest.raises(StoreError, match="compressor is"):
         Compressor.parse(spec)
@@ -159,7 +161,9 @@ def test_a_shape_that_no_array_has_is_damage(shape: Any, chunks: ChunkFiles) -> 
         chunks.read(ChunkRef(ref.checksum, ref.dtype, shape))
 
 
-@pytest.mark.parametrize("dtype", ["O", "|O", "f8,O", "|V8", "<f8\n", "", None, 7, "<f" + "9" * 20, "(2,)f8", "<M8[xx]"])
+@pytest.mark.parametrize(
+    "dtype", ["O", "|O", "f8,O", "|V8", "<f8\n", "", None, 7, "<f" + "9" * 20, "(2,)f8", "<M8[xx]"]
+)
 def test_a_dtype_that_is_never_stored_is_damage(dtype: Any, chunks: ChunkFiles) -> None:
     ref, _ = chunks.keep(array())
     with pytest.raises(IntegrityError, match="dtype"):
