@@ -94,7 +94,7 @@ def test_a_result_that_needs_pickle_fails_alone(value: Any, executor: str, tmp_p
 
 def test_large_text_goes_from_node_to_node(tmp_path: Path) -> None:
     text = node(lambda x: "größe" * 50_000 + x, output_name="text", mapspec="x[i] -> text[i]")
-    size = node(lambda text: len(text), output_name="size", mapspec="text[i] -> size[i]")
+    size = node(lambda text: len(text) + 0, output_name="size", mapspec="text[i] -> size[i]")
     for executor in ("sequential", "parallel"):
         for computed in (4, 0):
             with Store(tmp_path / executor, allow_pickle=False) as store:
@@ -110,9 +110,9 @@ def test_nothing_pickled_is_written(tmp_path: Path) -> None:
     assert stored_pickles(tmp_path / "some") != []
 
 
-@pytest.mark.parametrize("large", [False, True])
-def test_a_pickle_that_was_stored_before_is_refused_and_stays(large: bool, tmp_path: Path) -> None:
-    values = [["marked value"] + [str(k) for k in range(30_000 if large else 3)]]
+@pytest.mark.parametrize("length", [3, 30_000])
+def test_a_pickle_that_was_stored_before_is_refused_and_stays(length: int, tmp_path: Path) -> None:
+    values = [["marked value"] + [str(k) for k in range(length)]]
     made = use(tmp_path / "store", values, allow_pickle=True)
     assert made.stats.computed == 1
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ def test_a_pickle_that_was_stored_before_is_refused_and_stays(large: bool, tmp_p
 
 def test_a_function_is_not_handed_a_pickle_that_was_stored_before(tmp_path: Path) -> None:
     made = node(lambda x: [x], output_name="y", mapspec="x[i] -> y[i]")
-    below = node(lambda y: len(y), output_name="z", mapspec="y[i] -> z[i]")
+    below = node(lambda y: y[0], output_name="z", mapspec="y[i] -> z[i]")
     with Store(tmp_path / "store") as store:
         Pipeline([made], store=store).map({"x": [1, 2]}, map_executor="sequential")
     for executor in ("sequential", "parallel"):
