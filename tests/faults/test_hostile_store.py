@@ -424,12 +424,10 @@ def test_segments_with_odd_numbers(number_: int, plain: Scene) -> None:
     plain.attempt()
 
 
+KEYS: list[Any] = [None, 7, "", [], {}, {"salt": 7}, {"salt": "zz", "check": "0"}]
 MARKERS: list[Any] = [
     *(None, [], 7, "x", {}, {"gristmill": 1}, {"gristmill": 1.0}, {"gristmill": [1]}, {"gristmill": {}}),
-    *(
-        {"gristmill": 1, "key": value}
-        for value in (None, 7, "", [], {}, {"salt": 7}, {"salt": "zz", "check": "0"})
-    ),
+    *({"gristmill": 1, "key": key} for key in KEYS),
 ]
 
 

@@ -160,7 +160,7 @@ def test_the_environment_may_have_the_secret(scene: Scene, monkeypatch: pytest.M
 )
 @pytest.mark.parametrize("options", [{}, {"readonly": True}], ids=["", "readonly"])
 def test_another_secret_opens_nothing_and_touches_nothing(
-    secret: str | None, message: str, options: dict[str, bool], scene: Scene
+    secret: str | None, message: str, options: dict[str, Any], scene: Scene
 ) -> None:
     before = contents(scene.location)
     with pytest.raises(StorePermissionError, match=message):

@@ -269,6 +269,8 @@ class Ledger:
         low, high = (prefix + byte * length for byte in (b"\x00", b"\xff"))
         found: list[tuple[bytes, bytes | None]] = []
         for key, *stored in self._select(query, (low, high)):
+            if not (isinstance(key, bytes) and len(key) == len(low)):
+                continue
             body = None
             with contextlib.suppress(IntegrityError):
                 body = unseal(key, _fetch(self._directory, *stored), self._key)
