@@ -159,6 +159,8 @@ def main(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    from tests.golden import make_store  # a function's module is a part of what it is, and here it is __main__
+    from tests.golden import (
+        make_store,
+    )  # a function's module is a part of what it is, and here it is __main__
 
     make_store.main(Path(sys.argv[1]))

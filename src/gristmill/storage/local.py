@@ -162,7 +162,7 @@ class LocalStorage:
                 self.layout.chunks,
                 scratch,
                 durable=self.spec.durable,
-                verify=self.spec.verify,
+                verify=self.spec.verify or bool(self._key),
                 key=self._key,
             )
         return self._chunks
@@ -171,13 +171,23 @@ class LocalStorage:
         """Return a new owner in the claim table; it is a file and a thread once it has claimed something."""
         return Claims(self.layout.claims, friend=friend)
 
-    def index(self, group: bytes) -> KeyIndex:
-        """Return the key index of `group`, read from the ledger when it is asked for first."""
+    def index(self, group: bytes, outputs: int | None = None) -> KeyIndex:
+        """Return the key index of `group`, read from the ledger when it is asked for first.
+
+        Parameters
+        ----------
+        group
+            The call prefix.
+        outputs
+            How many outputs its calls have, where the caller relies on that.
+        """
         with self._lock:
             index = self._indexes.get(group)
             if index is None:
                 index = self._indexes[group] = KeyIndex(self._ledger, group)
                 index.refresh()
+            if outputs is not None:
+                index.expect(outputs)
             return index
 
     def refresh(self) -> bool:
