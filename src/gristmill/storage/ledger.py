@@ -56,7 +56,7 @@ _NUMBER = struct.Struct(">Q")
 _DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_text(CAST(filename AS BLOB))"
 _CHANCE_BITS = 21
 """Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
-LAST_NUMBER = 2**63 - 1
+_LAST_NUMBER = 2**63 - 1
 """The highest number that a segment may have."""
 
 _COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
@@ -283,7 +283,7 @@ class Ledger:
 
     def scan(self, group: bytes, after: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield (number, index) of every segment of `group` above `after`; a damaged index is None."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, LAST_NUMBER))
+        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, _LAST_NUMBER))
         query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
         for key, *stored in self._stream(query, (low, high)):
             if not (isinstance(key, bytes) and low <= key <= high):
@@ -316,7 +316,7 @@ class Ledger:
         for entry in entries:
             before = last[entry.group] if entry.group in last else self._last_number(entry.group)
             last[entry.group] = max(before + 1, _unique_number())
-            if last[entry.group] > LAST_NUMBER:
+            if last[entry.group] > _LAST_NUMBER:
                 raise StoreError(f"the store at {self._directory.parent} has no segment numbers left")
             numbers.append(self._append_one(cache, entry, last[entry.group]))
         return numbers
@@ -330,7 +330,7 @@ class Ledger:
 
     def _last_number(self, group: bytes) -> int:
         """The highest number that a segment of `group` has or had; a damaged counter does not hide any."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (0, LAST_NUMBER))
+        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (0, _LAST_NUMBER))
         query = "SELECT key FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key DESC LIMIT 1"
         found = [key for (key,) in self._select(query, (low, high)) if isinstance(key, bytes)]
         highest = _NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
