@@ -18,12 +18,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "store-format.md"
 
 def reader() -> str:
     """The program, as it stands on the page."""
-    (program,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-        if "def rows" in block
-    ]
-    return program
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return next(block for block in blocks if "def rows" in block)
 
 
 @pytest.fixture

@@ -372,6 +372,15 @@ def test_the_schema_that_is_allowed_is_the_one_that_diskcache_makes(ledger: Ledg
     assert made == schema.STATEMENTS
 
 
+def test_neither_connection_trusts_the_schema(ledger: Ledger) -> None:
+    ledger.put(OBJECT, b"body")
+    assert ledger.get(OBJECT) == b"body"
+    opened = ledger._open  # noqa: SLF001 - nothing else shows it
+    assert opened.reader is not None
+    assert opened.reader.execute("PRAGMA trusted_schema").fetchall() == [(0,)]
+    assert opened.cache._sql("PRAGMA trusted_schema").fetchall() == [(0,)]  # noqa: SLF001
+
+
 def test_settings_that_are_as_they_should_be_stay(ledger: Ledger, tmp_path: Path) -> None:
     ledger.put(OBJECT, b"body")
     with database(tmp_path / "ours") as connection:
