@@ -37,10 +37,6 @@ class Store:
         `.gristmill` in the working directory.
     durability
         `"process"` survives the death of any process; `"power"` also a power cut (each commit is synced first).
-    readonly
-        Serve what is there, write nothing.
-    trust
-        Use a store that other users own or may write to. Its contents are unpickled, so they can run code here.
     verify
         Whether arrays are compared with their checksums when they are read. False trusts the disk: a damaged
         array is then a wrong value. Everything else is always checked.
@@ -54,6 +50,10 @@ class Store:
         Text or bytes that nobody can guess; by default `$GRISTMILL_SECRET`. All that is stored is sealed with it,
         and what was not sealed with it is never decoded: it counts as missing. A store that was made with a
         secret opens with no other.
+    readonly
+        Serve what is there, write nothing.
+    trust
+        Use a store that other users own or may write to. Its contents are unpickled, so they can run code here.
 
     Raises
     ------

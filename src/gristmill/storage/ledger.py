@@ -149,10 +149,9 @@ def _read_file(path: Path) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise IntegrityError("a file of the ledger is no file")
-        header = file.read(HEADER_SIZE)
-        if framed_size(header) != status.st_size:
+        if framed_size(os.pread(descriptor, HEADER_SIZE, 0)) != status.st_size:
             raise IntegrityError(f"a file of the ledger has {status.st_size} bytes, not what its header says")
-        return header + file.read(status.st_size - len(header))
+        return file.read()
 
 
 class DamagedError(StoreError):
