@@ -377,6 +377,7 @@ def test_neither_connection_trusts_the_schema(ledger: Ledger) -> None:
     assert ledger.get(OBJECT) == b"body"
     opened = ledger._open  # noqa: SLF001 - nothing else shows it
     assert opened.reader is not None
+    assert opened.cache is not None
     assert opened.reader.execute("PRAGMA trusted_schema").fetchall() == [(0,)]
     assert opened.cache._sql("PRAGMA trusted_schema").fetchall() == [(0,)]  # noqa: SLF001
 
