@@ -32,6 +32,7 @@ from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
+from gristmill.plan.inputs import GivenOutput
 from gristmill.result import ItemError, MapResult, Stats, lazy
 from gristmill.storage.claims import NESTED
 from gristmill.store import Store
@@ -361,7 +362,14 @@ class Pipeline:
         if not store.storage.spec.readonly:
             with contextlib.suppress(StoreError):  # it will be said by what cannot be done without
                 store.storage.remember_files(Memos.current)
-        return store, private, Stores(store.storage, private.storage if private else None)
+        own = {store.storage.spec.location, private.storage.spec.location if private else ""}
+        others = {
+            given.output.elements.storage.spec.location: given.output.elements.storage
+            for given in plan.inputs.values()
+            if isinstance(given, GivenOutput)
+        }
+        elsewhere = tuple(storage for place, storage in others.items() if place not in own)
+        return store, private, Stores(store.storage, private.storage if private else None, elsewhere)
 
 
 def _policy(versions: Any, own: Sequence[str], libraries: Sequence[str]) -> Policy:

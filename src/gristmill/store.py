@@ -14,10 +14,12 @@ from gristmill.errors import InputError, StoreError
 from gristmill.loading import chunk_path, load
 from gristmill.result import MapResult
 from gristmill.runs import RunRecord, read_runs
+from gristmill.storage.compress import Compressor
 from gristmill.storage.gc import GcReport, Policy, collect
 from gristmill.storage.inspect import StoreEntry, StoreStats, entries, stats
 from gristmill.storage.layout import Layout
 from gristmill.storage.local import LocalStorage, StoreSpec
+from gristmill.storage.seal import Secret
 from gristmill.storage.verify import Progress, VerifyReport, verify
 
 Durability = Literal["process", "power"]
@@ -42,6 +44,19 @@ class Store:
         `.gristmill` in the working directory.
     durability
         `"process"` survives the death of any process; `"power"` also a power cut (each commit is synced first).
+    verify
+        Whether arrays are compared with their checksums when they are read. False trusts the disk: a damaged
+        array is then a wrong value. Everything else is always checked.
+    compressor
+        What large arrays are compressed with from now on: None, `"zstd"` or `"lz4"` (`"blosc"` is the same), with
+        a level as in `"zstd:9"`. What is there already is read whatever it was compressed with.
+    allow_pickle
+        False neither writes nor loads a pickle: results must be numbers, text, bytes, or arrays of these, else
+        their call fails, and a pickle that is in the store is refused.
+    secret
+        Text or bytes that nobody can guess; by default `$GRISTMILL_SECRET`. All that is stored is sealed with it,
+        and what was not sealed with it is never decoded: it counts as missing. A store that was made with a
+        secret opens with no other.
     readonly
         Serve what is there, write nothing.
     trust
@@ -52,7 +67,7 @@ class Store:
     StoreVersionError
         The directory holds a store of another format, or something else.
     StorePermissionError
-        Other users own it or may write to it, and `trust` is False.
+        Other users own it or may write to it, and `trust` is False; or the secret is not its own.
 
     Examples
     --------
@@ -66,6 +81,10 @@ class Store:
         location: str | os.PathLike[str] | None = None,
         *,
         durability: Durability = "process",
+        verify: bool = True,
+        compressor: str | None = None,
+        allow_pickle: bool = True,
+        secret: str | bytes | None = None,
         readonly: bool = False,
         trust: bool = False,
     ) -> None:
@@ -78,8 +97,19 @@ class Store:
             raise StoreError(
                 f"the store's location is {place!r}; only paths of this machine's file systems work"
             )
+        if secret and not verify:
+            raise StoreError("verify=False reads what secret= forbids to read; give one of the two")
         path = str(Path(place).expanduser().absolute())
-        self._spec = StoreSpec(path, durability == "power", readonly, trust)
+        self._spec = StoreSpec(
+            path,
+            durable=durability == "power",
+            readonly=readonly,
+            trust=trust,
+            verify=verify,
+            compressor=Compressor.parse(compressor).name if compressor is not None else "",
+            allow_pickle=allow_pickle,
+            secret=Secret.given(secret),
+        )
         self._storage: LocalStorage | None = None
         self._finalizer: weakref.finalize[..., Store] | None = None
 

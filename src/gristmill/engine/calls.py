@@ -33,6 +33,7 @@ from gristmill.storage.elements import (
     Made,
     ObjectRef,
     Pickled,
+    is_exact,
     pickle_value,
     to_packed,
 )
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import asyncio
 
 Array = np.ndarray[Any, Any]
-Live = Array | Pickled | Shared
+Live = Array | Pickled | Shared | str | bytes | int
 _SIZED = frozenset({str, bytes})
 
 _HOW_MADE = (
@@ -310,13 +311,17 @@ class Caller:
         with Encounters() as met:
             identity = digest(value, name=f"what {self._node.name} returned")
         if met.places:
-            return _Kept(self._storage.keep_files(Pickled(pickle_value(value)), met.places), identity, None)
+            return _Kept(self._storage.keep_files(self._pickled(value), met.places), identity, None)
         packed = to_packed(value)
         if packed is not None or value is None:
             return _Kept(packed, identity, None)
-        pickled = Pickled(pickle_value(value))
-        form = self._storage.keep(pickled)
-        return _Kept(form, identity, pickled if self._feeds and _is_reference(form) else None)
+        whole = value if is_exact(value) else self._pickled(value)
+        form = self._storage.keep(whole)
+        return _Kept(form, identity, whole if self._feeds and _is_reference(form) else None)
+
+    def _pickled(self, value: Any) -> Pickled:
+        self._storage.check_pickle(value)
+        return Pickled(pickle_value(value))
 
     def _live(self, array: Array) -> Array | None:
         """What the next node is handed: a copy if the function may write to the array before that."""

@@ -111,5 +111,5 @@ def _refs(codec: dict[str, Any], checksums: bytes, places: Array) -> list[ChunkR
     """The chunks of a segment's column, or None where it is packed."""
     if codec["kind"] != "chunk":
         return None
-    dtype, shape = codec["dtype"], tuple(codec["shape"])
-    return [ChunkRef(checksums[16 * k : 16 * k + 16], dtype, shape) for k in places.tolist()]
+    dtype, shape, compressor = codec["dtype"], tuple(codec["shape"]), codec.get("compressor", "")
+    return [ChunkRef(checksums[16 * k : 16 * k + 16], dtype, shape, compressor) for k in places.tolist()]

@@ -34,7 +34,7 @@ class Runner:
             check_mutation=job.check_mutation,
             feeds=not taken.isdisjoint(task.node.output_names),
         )
-        self.index = storage.index(task.prefix)
+        self.index = storage.index(task.prefix, len(task.node.output_names))
         self.inner = [a.source for a in task.arguments if isinstance(a, Element) and a.source in made_here]
         self.twin = any(other.prefix == task.prefix for other in job.tasks[:number])
         """Whether the same function comes earlier in the stage, and may have made the same calls."""

@@ -84,7 +84,7 @@ class StageRun:
         self.sources = sources
         self.size = self.space.size
         self.locators = [np.full(self.size, MISSING, dtype=np.int64) for _ in stage.steps]
-        self.indexes = [stores.of(step.node).index(step.prefix) for step in stage.steps]
+        self.indexes = [stores.of(step.node).index(step.prefix, len(step.outputs)) for step in stage.steps]
         self.failures: dict[tuple[int, int], Failure] = {}
         self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         self.computed = 0

@@ -216,7 +216,7 @@ class _Collector:
         self._storage = storage
         self._policy = policy
         self._report = report
-        self._rows = Rows(storage.layout.ledger)
+        self._rows = Rows(storage.layout.ledger, storage.key)
         self._now = time.time()
         self._limit = self._now
         self._roots: list[_Root] = []

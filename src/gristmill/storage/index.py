@@ -53,11 +53,23 @@ class KeyIndex:
         self._levels: list[_Level] = []
         self._unsorted: list[int] = []
         self._last = 0
+        self._outputs: int | None = None
         self._own: set[int] = set()
         self._lock = threading.RLock()
         self._filed: set[int] = set()
         self.damaged: list[int] = []
         """Numbers of segments whose index could not be read: their calls are misses."""
+
+    def expect(self, outputs: int) -> None:
+        """Find nothing in segments of another number of outputs: none such was ever appended to this group."""
+        with self._lock:
+            if self._outputs == outputs:
+                return
+            self._outputs = outputs
+            foreign = [k for k, segment in enumerate(self._segments) if len(segment.codecs) != outputs]
+            if foreign:
+                self._dead.update(dict.fromkeys(foreign))
+                self._start_again()
 
     def __len__(self) -> int:
         return sum(segment.count for segment in self._segments)
@@ -191,7 +203,7 @@ class KeyIndex:
             entry = decode_index(number, body) if body is not None else None
         except IntegrityError:
             entry = None
-        if entry is None:
+        if entry is None or (isinstance(entry, Segment) and self._outputs not in (None, len(entry.codecs))):
             self.damaged.append(number)
         else:
             self._admit(entry)
@@ -217,6 +229,10 @@ class KeyIndex:
                 continue
             before = self._dead.get(ordinal, set())
             self._dead[ordinal] = None if positions is None or before is None else before | set(positions)
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """Sort in anew what has not been taken back."""
         self._levels.clear()
         self._unsorted = [ordinal for ordinal, segment in enumerate(self._segments) if segment.count]
         self._starts.clear()

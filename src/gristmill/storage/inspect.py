@@ -85,7 +85,7 @@ def entries(storage: LocalStorage, node: str | None = None) -> list[StoreEntry]:
     node
         Only entries of this node: its qualified name, with or without its module, or the name of an output.
     """
-    rows = Rows(storage.layout.ledger)
+    rows = Rows(storage.layout.ledger, storage.key)
     sizes = dict(rows.sizes())
     used = _last_used(read_runs(storage))
     codes = dict(_codes(rows))
@@ -173,7 +173,7 @@ def _is_of(entry: StoreEntry, node: str) -> bool:
 
 def _kinds(storage: LocalStorage) -> dict[str, int]:
     kinds = dict.fromkeys(("segments", "objects", "chunks", "views", "records", "quarantine", "other"), 0)
-    for key, size in Rows(storage.layout.ledger).sizes():
+    for key, size in Rows(storage.layout.ledger, storage.key).sizes():
         kind = {INDEX: "segments", VALUES: "segments", OBJECT: "objects"}.get(key[:1], "records")
         kinds[kind] += size
     layout = storage.layout

@@ -1,8 +1,8 @@
 """The ledger: one diskcache cache in which segments, objects and records are rows.
 
-This is the only module that knows diskcache and SQLite. Rows go in through diskcache, in transactions that
-this module opens itself; they come out through a read-only SQLite connection of our own over diskcache's
-documented table. So a run that finds everything never writes (opening a diskcache writes twenty rows), and
+This module and `schema` are the only ones that know diskcache and SQLite. Rows go in through diskcache, in
+transactions that this module opens itself; they come out through a read-only SQLite connection of our own over
+diskcache's documented table. So a run that finds everything never writes (opening a diskcache writes twenty rows), and
 ``PRAGMA data_version`` can tell in two microseconds whether anybody appended anything.
 
 It does not know what a body means: bodies are bytes, in frames that carry their checksum.
@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import stat
 import struct
 import threading
 import time
@@ -24,8 +25,10 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
 from gristmill.errors import IntegrityError, StoreError
-from gristmill.storage.frame import seal, unseal
+from gristmill.storage import schema
+from gristmill.storage.frame import HEADER_SIZE, framed_size, seal, unseal
 from gristmill.storage.medium import sync_directory
+from gristmill.storage.seal import NO_KEY
 from gristmill.storage.segment import TIME_SHIFT, Entry
 
 BUSY_SECONDS = 20.0
@@ -44,6 +47,7 @@ _SETTINGS = {
     "statistics": 0,  # counting hits turns every read into a write
     "tag_index": 0,
     "sqlite_mmap_size": 0,  # a mapped database turns an I/O error into SIGBUS
+    "sqlite_trusted_schema": 0,  # what is in the database's schema must not call functions
     "disk_min_file_size": _INLINE_LIMIT,
 }
 
@@ -54,6 +58,8 @@ COUNTER, INDEX, VALUES = b"n", b"i", b"v"
 """What the keys of a segment's rows start with; the group follows, and for the last two the number."""
 RENEWED = b"u"
 """Starts the keys of marks that `renew` makes; when each was made is its row's time."""
+_LAST_NUMBER = 2**63 - 1
+"""The highest number that a segment may have."""
 
 
 def _unique_number() -> int:
@@ -85,7 +91,8 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
         if len(value) <= self.min_file_size:
             return 0, MODE_RAW, None, sqlite3.Binary(value)
         name, path = self.filename(key, value)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        for folder in (Path(path).parent.parent, Path(path).parent):
+            folder.mkdir(exist_ok=True, mode=0o700)
         try:
             _write_file(path, value, durable=self.durable)
         except BaseException:
@@ -98,8 +105,8 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
             raise TypeError("ledger values are bytes, not files")
         return fetch(Path(self._directory), mode, filename, value)
 
-    def remove(self, file_path: str) -> None:
-        if FILE_NAME.fullmatch(file_path):
+    def remove(self, file_path: object) -> None:
+        if isinstance(file_path, str) and FILE_NAME.fullmatch(file_path):
             super().remove(file_path)
 
 
@@ -124,7 +131,7 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
         sync_directory(Path(path).parent.parent)
 
 
-def fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
+def fetch(directory: Path, mode: object, filename: object, value: object) -> bytes:
     """Return the frame of a row, which lies in it or in a file of `directory`.
 
     Raises
@@ -134,28 +141,28 @@ def fetch(directory: Path, mode: int, filename: str | None, value: object) -> by
     """
     if mode == MODE_RAW and isinstance(value, bytes):
         return value
-    if mode == MODE_BINARY and filename is not None and FILE_NAME.fullmatch(filename):
+    if mode == MODE_BINARY and isinstance(filename, str) and FILE_NAME.fullmatch(filename):
         try:
-            return (directory / filename).read_bytes()
-        except OSError as error:
+            return _read_file(directory / filename)
+        except (OSError, MemoryError) as error:
             raise IntegrityError(f"a file of the ledger cannot be read: {error}") from error
     raise IntegrityError("the ledger holds a row in a form that gristmill never writes")
 
 
+def _read_file(path: Path) -> bytes:
+    """Return a file's content, if it has the length that its frame says: before there is memory for it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would have us wait
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError("a file of the ledger is no file")
+        if framed_size(os.pread(descriptor, HEADER_SIZE, 0)) != status.st_size:
+            raise IntegrityError(f"a file of the ledger has {status.st_size} bytes, not what its header says")
+        return file.read()
+
+
 class DamagedError(StoreError):
     """The database cannot be read; it has been set aside, and a new one takes its place."""
-
-
-def _put_all(cache: diskcache.Cache, rows: Mapping[bytes, bytes]) -> None:
-    for key, body in rows.items():
-        cache.set(key, seal(key, body), retry=False)
-
-
-def _mark(cache: diskcache.Cache, key: bytes) -> bool:
-    if key not in cache:
-        return False
-    _put_all(cache, {RENEWED + key: b""})
-    return True
 
 
 def _is_damage(error: Exception) -> bool:
@@ -204,10 +211,15 @@ class Ledger:
         Sync every commit to the medium, so that it survives a power cut.
     readonly
         Refuse to append.
+    key
+        What rows are sealed with, in a store with a secret.
     """
 
-    def __init__(self, directory: Path, *, durable: bool = False, readonly: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, durable: bool = False, readonly: bool = False, key: bytes = NO_KEY
+    ) -> None:
         self._directory = directory
+        self._key = key
         self._durable = durable
         self._readonly = readonly
         self._lock = threading.RLock()
@@ -217,6 +229,10 @@ class Ledger:
         self._inode = 0
         self._pid = os.getpid()
         weakref.finalize(self, self._open.close)
+
+    def use(self, key: bytes) -> None:
+        """Seal with another key from now on: the store has been made anew."""
+        self._key = key
 
     def append(self, entries: Sequence[Entry], rows: Mapping[bytes, bytes] | None = None) -> list[int]:
         """Append `entries` in one transaction and return their numbers; with it put `rows`, as `put_all` does.
@@ -233,7 +249,7 @@ class Ledger:
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
-        self._write(lambda cache: cache.set(key, seal(key, body), retry=False))
+        self._write(lambda cache: cache.set(key, seal(key, body, self._key), retry=False))
 
     def put_all(self, rows: Mapping[bytes, bytes]) -> None:
         """Store the bodies of `rows` under their keys, all in one transaction.
@@ -241,14 +257,14 @@ class Ledger:
         A body that replaces another should be short enough for the database: a file is deleted before the
         transaction ends, and a process that is killed in between leaves the row without it.
         """
-        self._write(lambda cache: _put_all(cache, rows))
+        self._write(lambda cache: self._put_all(cache, rows))
 
     def renew(self, key: bytes) -> bool:
         """Mark the row of `key` as about to be named by others; return False where there is none.
 
         The mark is a row of its own, because diskcache only writes rows anew, files and all.
         """
-        return self._write(lambda cache: _mark(cache, key))
+        return self._write(lambda cache: self._mark(cache, key))
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Delete the rows of `keys`; missing ones are ignored."""
@@ -263,7 +279,7 @@ class Ledger:
             The row exists, and is torn or does not match its checksum.
         """
         rows = self._select("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,))
-        return unseal(key, fetch(self._directory, *rows[0])) if rows else None
+        return unseal(key, fetch(self._directory, *rows[0]), self._key) if rows else None
 
     def under(self, prefix: bytes, length: int) -> list[tuple[bytes, bytes | None]]:
         """Return (rest of the key, body) of all rows whose key is `prefix` and `length` bytes more.
@@ -274,9 +290,11 @@ class Ledger:
         low, high = (prefix + byte * length for byte in (b"\x00", b"\xff"))
         found: list[tuple[bytes, bytes | None]] = []
         for key, *stored in self._select(query, (low, high)):
+            if not (isinstance(key, bytes) and len(key) == len(low)):
+                continue
             body = None
             with contextlib.suppress(IntegrityError):
-                body = unseal(key, fetch(self._directory, *stored))
+                body = unseal(key, fetch(self._directory, *stored), self._key)
             found.append((key[len(prefix) :], body))
         return found
 
@@ -286,14 +304,14 @@ class Ledger:
 
     def scan(self, group: bytes, after: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield (number, index) of every segment of `group` above `after`; a damaged index is None."""
-        low, high = (INDEX + group + NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (after + 1, _LAST_NUMBER))
         query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
         for key, *stored in self._stream(query, (low, high)):
             if not (isinstance(key, bytes) and low <= key <= high):
                 continue  # a damaged index led to the row of somebody else
             number = NUMBER.unpack(key[-8:])[0]
             try:
-                yield number, unseal(key, fetch(self._directory, *stored))
+                yield number, unseal(key, fetch(self._directory, *stored), self._key)
             except IntegrityError:
                 yield number, None
 
@@ -320,6 +338,16 @@ class Ledger:
         with self._lock:
             self._open.close()
 
+    def _put_all(self, cache: diskcache.Cache, rows: Mapping[bytes, bytes]) -> None:
+        for key, body in rows.items():
+            cache.set(key, seal(key, body, self._key), retry=False)
+
+    def _mark(self, cache: diskcache.Cache, key: bytes) -> bool:
+        if key not in cache:
+            return False
+        self._put_all(cache, {RENEWED + key: b""})
+        return True
+
     def _append_all(
         self, cache: diskcache.Cache, entries: Sequence[Entry], rows: Mapping[bytes, bytes]
     ) -> list[int]:
@@ -328,28 +356,30 @@ class Ledger:
         for entry in entries:
             before = last[entry.group] if entry.group in last else self._last_number(entry.group)
             last[entry.group] = max(before + 1, _unique_number())
+            if last[entry.group] > _LAST_NUMBER:
+                raise StoreError(f"the store at {self._directory.parent} has no segment numbers left")
             numbers.append(self._append_one(cache, entry, last[entry.group]))
-        _put_all(cache, rows)
+        self._put_all(cache, rows)
         return numbers
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry, number: int) -> int:
         name = entry.group + NUMBER.pack(number)
         rows = ((VALUES + name, entry.values), (INDEX + name, entry.index))
         for key, body in (*rows, (COUNTER + entry.group, NUMBER.pack(number))):
-            cache.set(key, seal(key, body), retry=False)
+            cache.set(key, seal(key, body, self._key), retry=False)
         return number
 
     def _last_number(self, group: bytes) -> int:
         """The highest number that a segment of `group` has or had; a damaged counter does not hide any."""
-        low, high = (INDEX + group + NUMBER.pack(n) for n in (0, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (0, _LAST_NUMBER))
         query = "SELECT key FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key DESC LIMIT 1"
         found = [key for (key,) in self._select(query, (low, high)) if isinstance(key, bytes)]
         highest = NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
-        try:
+        counter = None
+        with contextlib.suppress(IntegrityError):
             counter = self.get(COUNTER + group)
-        except IntegrityError:
-            counter = None
-        return max(highest, NUMBER.unpack(counter)[0] if counter else 0)
+        known = NUMBER.unpack(counter)[0] if counter and len(counter) == NUMBER.size else 0
+        return max(highest, known)
 
     def _write(self, action: Callable[[diskcache.Cache], T]) -> T:
         """Do something in one transaction; once more, if what was damaged could be put out of the way."""
@@ -384,6 +414,7 @@ class Ledger:
     def _open_cache(self) -> diskcache.Cache:
         self._after_fork()
         if self._open.cache is None:
+            self._prepare()
             disk = DurableDisk if self._durable else FramedDisk
             synchronous = 2 if self._durable else 1
             self._open.cache = diskcache.Cache(
@@ -395,6 +426,19 @@ class Ledger:
             )
         return self._open.cache
 
+    def _prepare(self) -> None:
+        """Make the database's file, for its owner only, or see to it that diskcache can be let near it."""
+        self._directory.mkdir(exist_ok=True, parents=True, mode=0o700)
+        path = self._directory / "cache.db"
+        with contextlib.suppress(FileExistsError):
+            # Only if it is new: closing a descriptor of it drops the locks that SQLite has on it in this process
+            # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA trusted_schema = 0")
+            schema.check(connection)
+            schema.tidy_settings(connection, _SETTINGS)
+
     def _select(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
         return list(self._stream(query, arguments))
 
@@ -402,10 +446,10 @@ class Ledger:
         """Yield the rows of a query as SQLite finds them: all segments at once would be a lot of memory."""
         with self._lock:
             self._after_fork()
-            reader = self._open.reader or self._open_reader()
-            if reader is None:
-                return
             try:
+                reader = self._open.reader or self._open_reader()
+                if reader is None:
+                    return
                 yield from reader.execute(query, arguments)
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 if _is_damage(error):
@@ -430,6 +474,7 @@ class Ledger:
         # A damaged file name is the fault of one row, and found out where it is used.
         reader.text_factory = lambda data: data.decode("utf-8", "replace")
         reader.execute("PRAGMA trusted_schema = 0")
+        schema.check(reader)
         return reader
 
     def _drop_undecodable(self) -> bool:

@@ -14,15 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xxhash import xxh3_128_digest
 
-from gristmill.errors import IntegrityError
+from gristmill.errors import IntegrityError, StoreError
 from gristmill.identity.files import Dir, File
-from gristmill.identity.memo import StatMemo, merged
-from gristmill.storage.chunks import ChunkFiles, DamagedChunkError, raw_bytes
+from gristmill.identity.memo import StatMemo, is_block, merged
+from gristmill.storage.chunks import ChunkFiles, DamagedChunkError
 from gristmill.storage.claims import Claims
 from gristmill.storage.code_record import CodeRecord
-from gristmill.storage.columns import NUMERIC, Packed, as_array, holds_files, unpack
+from gristmill.storage.columns import (
+    NUMERIC,
+    Packed,
+    as_array,
+    decode_exact,
+    encode_exact,
+    holds_files,
+    unpack,
+)
+from gristmill.storage.compress import Compressor
 from gristmill.storage.elements import (
     PACK_LIMIT,
     ChunkRef,
@@ -31,6 +39,7 @@ from gristmill.storage.elements import (
     ObjectRef,
     Pickled,
     is_chunkable,
+    is_exact,
     pickle_value,
     to_packed,
 )
@@ -39,6 +48,7 @@ from gristmill.storage.kept import is_there, keep
 from gristmill.storage.layout import Layout, Scratch
 from gristmill.storage.made import MadeValues
 from gristmill.storage.presence import Gate, Pin
+from gristmill.storage.seal import NO_KEY, Secret, content_checksum
 from gristmill.storage.segment import (
     DAMAGED,
     KEY_SIZE,
@@ -62,6 +72,9 @@ _CACHE_BYTES = 64 * 1024 * 1024
 OBJECT, CODE, FILES, GONE = b"o", b"c", b"f", b"g"
 """What the keys of rows start with that are neither segments nor records of runs."""
 
+_PICKLE = b"\x80"
+"""How every pickle begins (protocol 2 and later)."""
+
 _FILES_NAME = 8
 """Bytes in the name of a row of file hashes: the time, in nanoseconds."""
 
@@ -77,6 +90,14 @@ class StoreSpec:
     durable: bool = False
     readonly: bool = False
     trust: bool = False
+    verify: bool = True
+    compressor: str = ""
+    allow_pickle: bool = True
+    secret: Secret | None = None
+
+    def resolved(self) -> "StoreSpec":
+        """Return it with the secret of the environment, where it has none."""
+        return self if self.secret is not None else replace(self, secret=Secret.from_environment())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +131,13 @@ class LocalStorage:
     """
 
     def __init__(self, spec: StoreSpec, *, make: bool = True) -> None:
-        self.spec = spec
+        self.spec = spec = spec.resolved()
         self.layout = Layout(Path(spec.location).absolute())
-        if make or self.layout.marker.exists():
-            self.layout.open(readonly=spec.readonly, trust=spec.trust)
+        self._key = self._open() if make or self.layout.marker.exists() else NO_KEY
+        self._compressor = Compressor.parse(spec.compressor) if spec.compressor else None
         from gristmill.storage.ledger import Ledger
 
-        self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
+        self._ledger = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly, key=self._key)
         self._identity = self.layout.identity()
         self._indexes: dict[bytes, KeyIndex] = {}
         self._scratch: Scratch | None = None
@@ -131,6 +152,11 @@ class LocalStorage:
         self._lock = threading.RLock()
         self._columns = _ColumnCache(_CACHE_BYTES)
         self._made = MadeValues()
+
+    @property
+    def key(self) -> bytes:
+        """What everything is sealed with; `NO_KEY` in a store without a secret."""
+        return self._key
 
     @property
     def scratch(self) -> Path:
@@ -163,20 +189,36 @@ class LocalStorage:
         """The chunk files."""
         if self._chunks is None:
             scratch = self.layout.scratch if self.spec.readonly else self.scratch
-            self._chunks = ChunkFiles(self.layout.chunks, scratch, durable=self.spec.durable)
+            self._chunks = ChunkFiles(
+                self.layout.chunks,
+                scratch,
+                durable=self.spec.durable,
+                verify=self.spec.verify or bool(self._key),
+                key=self._key,
+            )
         return self._chunks
 
     def claims(self, friend: int = 0) -> Claims:
         """Return a new owner in the claim table; it is a file and a thread once it has claimed something."""
         return Claims(self.layout.claims, friend=friend)
 
-    def index(self, group: bytes) -> KeyIndex:
-        """Return the key index of `group`, read from the ledger when it is asked for first."""
+    def index(self, group: bytes, outputs: int | None = None) -> KeyIndex:
+        """Return the key index of `group`, read from the ledger when it is asked for first.
+
+        Parameters
+        ----------
+        group
+            The call prefix.
+        outputs
+            How many outputs its calls have, where the caller relies on that.
+        """
         with self._lock:
             index = self._indexes.get(group)
             if index is None:
                 index = self._indexes[group] = KeyIndex(self._ledger, group)
                 index.refresh()
+            if outputs is not None:
+                index.expect(outputs)
             return index
 
     def refresh(self) -> bool:
@@ -208,21 +250,33 @@ class LocalStorage:
         Raises
         ------
         StoreError
-            The value cannot be pickled, or the file system refuses.
+            The value has to be pickled, and cannot or must not be; or the file system refuses.
         """
         packed = to_packed(value)
         if packed is not None or value is None:
             return packed
         if type(value) is np.ndarray and is_chunkable(value):
             return self._keep_chunk(np.ascontiguousarray(value), checksum)
+        if is_exact(value):
+            return self._keep_object(encode_exact(value))
+        self.check_pickle(value)
         data = value.data if type(value) is Pickled else pickle_value(value)
-        if len(data) <= PACK_LIMIT:
-            return Pickled(data)
-        name = xxh3_128_digest(data)
-        if not self._has_object(name):
-            self._ledger.put(OBJECT + name, data)
-            self.bytes_written += len(data)
-        return ObjectRef(name)
+        return Pickled(data) if len(data) <= PACK_LIMIT else self._keep_object(data)
+
+    def check_pickle(self, value: object) -> None:
+        """Refuse a value that has to be pickled, where nothing may be.
+
+        Raises
+        ------
+        StoreError
+            The store was opened with `allow_pickle=False`.
+        """
+        if not self.spec.allow_pickle:
+            what = "value" if type(value) is Pickled else type(value).__qualname__
+            raise StoreError(
+                f"a {what} can only be stored as a pickle, and this store has allow_pickle=False: "
+                "return numbers, text, bytes or arrays of them, in several outputs if need be"
+            )
 
     def keep_files(self, value: Pickled, places: Sequence[tuple[File | Dir, bytes]]) -> Filed:
         """Return the stored form of a value with files in it, after copying their content to the store.
@@ -239,6 +293,7 @@ class LocalStorage:
         StoreError
             The file system refuses.
         """
+        self.check_pickle(value)
         kept = []
         for place, content in dict(places).items():
             one, written = keep(self.chunks, place, content)
@@ -255,6 +310,8 @@ class LocalStorage:
             Put back files that are missing.
         """
         edited = np.zeros(len(locators), dtype=bool)
+        if not self.spec.allow_pickle:  # then nobody is handed these values, and no file is put anywhere
+            return edited
         for k in np.flatnonzero(index.filed(locators)).tolist():
             segment, _ = index.locate(int(locators[k]))
             for output, codec in enumerate(segment.codecs):
@@ -322,14 +379,17 @@ class LocalStorage:
         ------
         IntegrityError
             Its chunk or object is missing or damaged.
+        StoreError
+            It is a pickle, and the store was opened with `allow_pickle=False`.
         """
         match form:
             case Pickled(data) | Filed(data):
-                return pickle.loads(data)  # noqa: S301 - the store's owner is the user (see Layout.open)
+                return self._unpickled(data)
             case ChunkRef():
                 return self.chunks.read(form)
             case ObjectRef(checksum):
-                return pickle.loads(self._object(checksum))  # noqa: S301 - as above
+                body = self._object(checksum)
+                return self._unpickled(body) if body[:1] == _PICKLE else decode_exact(body)
             case np.ndarray():
                 return form.copy()
             case Made():
@@ -350,7 +410,7 @@ class LocalStorage:
         """
         match form:
             case ChunkRef():
-                self.chunks.read(form)
+                self.chunks.read(form, verify=True)
             case ObjectRef(checksum):
                 self._object(checksum)
 
@@ -367,7 +427,7 @@ class LocalStorage:
 
     def remembered_files(self) -> list[bytes]:
         """Return what is known of files, as `StatMemo` takes it; what cannot be read is left out."""
-        return [body for _, body in self._ledger.under(FILES, _FILES_NAME) if body]
+        return [body for _, body in self._ledger.under(FILES, _FILES_NAME) if body and is_block(body)]
 
     def remember_files(self, memo: StatMemo) -> None:
         """Keep what `memo` has learned since the last time.
@@ -383,7 +443,8 @@ class LocalStorage:
         rows = self._ledger.under(FILES, _FILES_NAME)
         self._ledger.put(FILES + _name_now(), block)
         if len(rows) >= _FILES_ROWS:
-            self._ledger.put(FILES + _name_now(), merged([*(body for _, body in rows if body), block]))
+            known = [body for _, body in rows if body and is_block(body)]
+            self._ledger.put(FILES + _name_now(), merged([*known, block]))
             self._ledger.delete([FILES + name for name, _ in rows])
 
     def describe(self, record: CodeRecord, group: bytes) -> None:
@@ -455,7 +516,9 @@ class LocalStorage:
             return
         with self._lock:
             self.close()
-            self.layout.open(readonly=self.spec.readonly, trust=self.spec.trust)
+            self._key = self._open()
+            self._ledger.use(self._key)
+            self._chunks = None
             self._identity = self.layout.identity()
             self._indexes.clear()
             self._columns = _ColumnCache(_CACHE_BYTES)
@@ -479,16 +542,33 @@ class LocalStorage:
         except IntegrityError:
             return False  # it is damaged, and is put again
 
+    def _open(self) -> bytes:
+        spec = self.spec
+        return self.layout.open(readonly=spec.readonly, trust=spec.trust, secret=spec.secret)
+
     def _keep_chunk(self, array: Array, checksum: bytes | None) -> ChunkRef:
-        buffer = raw_bytes(array)
-        name = checksum or xxh3_128_digest(buffer)
-        if self.chunks.write(name, buffer):
-            self.bytes_written += len(buffer)
-        return ChunkRef(name, array.dtype.str, array.shape)
+        ref, written = self.chunks.keep(array, self._compressor, checksum)
+        self.bytes_written += written
+        return ref
+
+    def _keep_object(self, body: bytes) -> ObjectRef:
+        name = content_checksum(body, self._key)
+        if not self._has_object(name):
+            self._ledger.put(OBJECT + name, body)
+            self.bytes_written += len(body)
+        return ObjectRef(name)
+
+    def _unpickled(self, data: bytes) -> Any:
+        if not self.spec.allow_pickle:
+            raise StoreError(
+                f"a value in the store at {self.layout.root} is a pickle, and it was opened with allow_pickle=False, "
+                "so that it is not loaded. Open the store without that option if you trust whoever wrote to it"
+            )
+        return pickle.loads(data)  # noqa: S301 - the store's owner is the user (see Layout.open)
 
     def _object(self, checksum: bytes) -> bytes:
         data = self._ledger.get(OBJECT + checksum)
-        if data is None or xxh3_128_digest(data) != checksum:
+        if data is None or content_checksum(data, self._key) != checksum:
             raise IntegrityError(f"the object {checksum.hex()} is missing or damaged")
         return data
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from gristmill.storage.frame import unseal
 from gristmill.storage.ledger import BUSY_SECONDS, FILE_NAME, INDEX, NUMBER, fetch
+from gristmill.storage.seal import NO_KEY
 
 _COLUMNS = "rowid, key, mode, filename, value"
 _AT_ONCE = 500
@@ -40,8 +41,8 @@ class Rows:
 
     Parameters
     ----------
-    directory
-        The ledger's.
+    directory, key
+        The ledger's, and what it seals with.
 
     Raises
     ------
@@ -49,8 +50,9 @@ class Rows:
         From any method: the database cannot be read.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, key: bytes = NO_KEY) -> None:
         self.directory = directory
+        self._key = key
         self._path = directory / "cache.db"
         self._kept: list[sqlite3.Connection] = []
         weakref.finalize(self, _close, self._kept)
@@ -82,7 +84,7 @@ class Rows:
         IntegrityError
             It is damaged or missing.
         """
-        return unseal(row.key, fetch(self.directory, row.mode, row.filename, row.value))
+        return unseal(row.key, fetch(self.directory, row.mode, row.filename, row.value), self._key)
 
     def sizes(self) -> Iterator[tuple[bytes, int]]:
         """Yield the key of each row and the bytes of its value, without reading the value."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xxhash import xxh3_128, xxh3_128_digest
 
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.runs import CALLS, HEAD, decode_head
@@ -27,6 +26,7 @@ from gristmill.storage.local import CODE, FILES, GONE, OBJECT, LocalStorage
 from gristmill.storage.presence import Gate
 from gristmill.storage.references import NAME, References, as_bytes, references
 from gristmill.storage.rows import Row, Rows
+from gristmill.storage.seal import content_checksum, content_hasher
 from gristmill.storage.segment import (
     DAMAGED,
     KEY_SIZE,
@@ -143,7 +143,7 @@ class _Check:
         self.report = VerifyReport()
         self._storage = storage
         self._layout = storage.layout
-        self._rows = Rows(storage.layout.ledger)
+        self._rows = Rows(storage.layout.ledger, storage.key)
         self._repair = repair
         self._progress = progress
         self._total = 0
@@ -206,7 +206,7 @@ class _Check:
             self._say("database", "cache.db", problem)
         if problems and self._repair:
             salvage(self._storage)
-            self._rows = Rows(self._layout.ledger)
+            self._rows = Rows(self._layout.ledger, self._storage.key)
             return True
         return not problems
 
@@ -241,7 +241,7 @@ class _Check:
             self._check_values(rest, body)
         elif kind == OBJECT:
             self.report.objects += 1
-            if xxh3_128_digest(body) != rest:
+            if content_checksum(body, self._storage.key) != rest:
                 raise IntegrityError("it does not match its checksum")
             self._objects.append(rest)
         elif kind == CODE:
@@ -323,7 +323,7 @@ class _Check:
             self._inodes.add(path.stat().st_ino)
             self.report.chunks += 1
             try:
-                content = _checksum(path)
+                content = _checksum(path, self._storage.key)
             except OSError as error:
                 content = str(error).encode()
             self._read(size)
@@ -409,7 +409,7 @@ class _Check:
                 path.unlink(missing_ok=True)
 
     def _is_right_copy(self, path: Path) -> bool:
-        return self._storage.chunks.path(_checksum(path)).exists()
+        return self._storage.chunks.path(_checksum(path, self._storage.key)).exists()
 
     def _count_orphan_files(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -453,7 +453,7 @@ def salvage(storage: LocalStorage) -> int:
     directory = storage.scratch / "ledger"
     made = Ledger(directory, durable=storage.spec.durable)
     kept, size, batch = 0, 0, dict[bytes, bytes]()
-    rows = Rows(storage.layout.ledger)
+    rows = Rows(storage.layout.ledger, storage.key)
     for row in rows.readable():
         try:
             batch[row.key] = body = rows.body(row)
@@ -470,9 +470,9 @@ def salvage(storage: LocalStorage) -> int:
     return kept
 
 
-def _checksum(path: Path) -> bytes:
-    """The xxh3_128 of a file, read block by block."""
-    state, block = xxh3_128(), memoryview(bytearray(_BLOCK))
+def _checksum(path: Path, key: bytes) -> bytes:
+    """The checksum of a chunk, read block by block."""
+    state, block = content_hasher(key), memoryview(bytearray(_BLOCK))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
             state.update(block[:count])
