@@ -135,13 +135,20 @@ class Node:
 
         return fingerprint(
             self.function,
-            version=self.version,
+            version=self._versioned,
             ignore_globals=self.ignore_globals,
             versions=self.policy.versions,
             own_modules=self.policy.own,
             library_modules=self.policy.libraries,
             explain=True,
         )
+
+    @property
+    def _versioned(self) -> str | None:
+        """The version that stands for the code; a lambda has no name, and goes by those of its outputs."""
+        if self.version is None or "<lambda>" not in self.name:
+            return self.version
+        return f"{self.version} of {', '.join(self.names.own_outputs)}"
 
     def own_name(self, name: str) -> str:
         """The function's own name of the parameter that the graph calls `name`.
