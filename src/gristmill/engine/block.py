@@ -23,7 +23,7 @@ from gristmill.identity.digest import digest
 from gristmill.identity.keys import call_keys, element_keys, elements_group
 from gristmill.identity.types import SIZE
 from gristmill.plan.space import Space
-from gristmill.plan.stage import Argument, Constant, Element, Slice
+from gristmill.plan.stage import Argument, Constant, Element, Slice, Span
 from gristmill.storage.elements import ChunkRef, Filed, ObjectRef
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import CallBlock
@@ -166,7 +166,7 @@ class Block:
                     else:
                         elements = self._elements(argument, positions)
                         found[parameter] = self._source(source).digests(elements).tobytes()
-                case Slice(parameter, source):
+                case Slice(parameter, source) | Span(parameter, source):
                     found[parameter] = slices.digests(self._source(source), argument, self._job, positions)
         return found
 
@@ -242,7 +242,9 @@ class Block:
             outcome = runner.caller.run(arguments, len(chosen), _pick(calls.keys, chosen, len(calls.rows)))
             self._check_reading(calls.rows[chosen], outcome)
             self._check_files(runner, calls.rows[chosen], outcome)
-            self._report.computed[number] += len(chosen) - len(outcome.failures) - len(outcome.unmade)
+            self._report.computed[number] += (
+                len(chosen) - len(outcome.failures) - len(outcome.unmade) - outcome.passed
+            )
             self._record(number, runner, calls, chosen, outcome)
             if outcome.interrupt is not None:
                 raise outcome.interrupt
@@ -275,7 +277,9 @@ class Block:
         held = enumerate(self._held_files(argument, rows))
         return [k for k, pairs in held if not all(itertools.starmap(_is_still, pairs))]
 
-    def _held_files(self, argument: Element | Slice, rows: Array) -> Iterator[Iterable[tuple[Any, bytes]]]:
+    def _held_files(
+        self, argument: Element | Slice | Span, rows: Array
+    ) -> Iterator[Iterable[tuple[Any, bytes]]]:
         """For each call, the values that may have files in them, with the digests they had."""
         name = argument.source
         if name in self._columns:
@@ -406,7 +410,7 @@ class Block:
         match argument:
             case Constant(parameter):
                 return deliver([runner.constants[parameter]] * len(rows), load_input, writable=writable)
-            case Slice():
+            case Slice() | Span():
                 return self._slices(argument, rows, readable, writable=writable)
             case Element(_, source, _):
                 if source in self._columns:
@@ -487,7 +491,7 @@ class Block:
         column.forms[row] = form
         return True
 
-    def _slices(self, argument: Slice, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
+    def _slices(self, argument: Slice | Span, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
         found: list[Any] = []
         shared = None
         for k, (elements, part) in enumerate(slices.parts(argument, self._job, self._positions[rows])):
@@ -502,7 +506,7 @@ class Block:
                 readable[k] = False
                 found.append(None)
                 continue
-            value = slices.assembled(values, argument, part)
+            value = slices.handed(argument, int(self._positions[rows[k]]), values, part)
             if isinstance(value, np.ndarray):
                 value.flags.writeable = writable
                 if argument.is_whole and not writable and value.dtype != object:
@@ -510,7 +514,7 @@ class Block:
             found.append(value)
         return found
 
-    def _reader(self, argument: Slice, elements: Array, part: Space, row: int, readable: Array) -> Any:
+    def _reader(self, argument: Slice | Span, elements: Array, part: Space, row: int, readable: Array) -> Any:
         """What a call reads a slice with; what it finds damaged is lost, and so is what the call returns then."""
         name = argument.source
         source = self._source(name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gristmill.engine.deliver import Shared
+from gristmill.engine.deliver import Alone, Shared
 from gristmill.engine.interrupts import Interrupts, calls_users_code, guarded
 from gristmill.engine.report import Failure
 from gristmill.errors import DigestError, GristmillError, InputError, StoreError
@@ -76,6 +76,8 @@ class Outcome:
     """Places of calls that count for nothing: they were not made, because of `interrupt`, or not to the end."""
     interrupt: KeyboardInterrupt | None = None
     """What the user stopped the calls with."""
+    passed: int = 0
+    """How many were not calls, but elements of a tree reduction that go on as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class Caller:
         self._check_mutation = check_mutation
         self._alone = True
         self._keys = b""
+        self._passed = 0
         self._positional, self._keywords = _calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
         self._inner = node.mapspec.inner_axes if node.mapspec else ()
@@ -166,6 +169,7 @@ class Caller:
         """
         Interrupts.check()
         self._keys = keys
+        self._passed = 0
         failures: dict[int, BaseException] = {}
         results: list[Any] = []
         self._alone = count == 1
@@ -213,6 +217,8 @@ class Caller:
     def _one(self) -> Callable[..., Any]:
         """Return what runs one call, with what belongs to it."""
         call = self._hooked()
+        if self._node.own_reduce is not None:
+            call = self._passing(call, self._node.own_reduce)
         if not self._check_mutation:
             return call
         names = [self._parameters[k] for k in self._positional]
@@ -231,6 +237,20 @@ class Caller:
             return result
 
         return checked
+
+    def _passing(self, call: Callable[..., Any], parameter: str) -> Callable[..., Any]:
+        """Return what calls for groups, and lets through what is alone."""
+        names = [self._parameters[k] for k in self._positional]
+
+        @calls_users_code
+        def passing(*positional: Any, **named: Any) -> Any:
+            given = named[parameter] if parameter in named else positional[names.index(parameter)]
+            if isinstance(given, Alone):
+                self._passed += 1
+                return given.value
+            return call(*positional, **named)
+
+        return passing
 
     def _hooked(self) -> Callable[..., Any]:
         """Return what runs one call, awaited and told to its hook."""
@@ -343,7 +363,7 @@ class Caller:
         parts = [results] if self._single else [[r and r[k] for r in results] for k in range(width)]
         outputs = [self._column(part, output) for output, part in enumerate(parts)]
         size = sum(_size(column.forms) for column in outputs)
-        return Outcome(outputs, failures, size, unmade, interrupt)
+        return Outcome(outputs, failures, size, unmade, interrupt, self._passed)
 
     def _column(self, results: list[Any], output: int) -> OutputColumn:
         if self._inner:

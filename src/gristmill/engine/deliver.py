@@ -31,6 +31,15 @@ class Shared:
         self.value = value
 
 
+class Alone:
+    """The one element of a group of a tree reduction, which goes on as it is: nothing is called for it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
 def as_form(value: object) -> object:
     """Return what copies of an input are made from, call by call."""
     kind = type(value)

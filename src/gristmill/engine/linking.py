@@ -38,6 +38,8 @@ class Linker:
         for k, step in enumerate(run.stage.steps):
             if run.storage(k) is not self._storage or step.inner or run.space.places is not None:
                 continue
+            if run.stage.number >= len(self._plan.stages):
+                continue  # partial results of a tree reduction
             locators = run.locators[k][positions]
             there = np.flatnonzero(locators >= 0)
             for segment, where, places in run.indexes[k].runs(locators[there]):

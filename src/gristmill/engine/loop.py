@@ -29,7 +29,8 @@ from gristmill.identity.types import SIZE
 from gristmill.plan.compile import Plan
 from gristmill.plan.inputs import GivenOutput, MappedInput
 from gristmill.plan.space import Space
-from gristmill.plan.stage import Constant, Stage
+from gristmill.plan.stage import Constant, Stage, Tree
+from gristmill.plan.tree import levels
 
 Array = np.ndarray[Any, Any]
 
@@ -148,6 +149,7 @@ class Loop:
         self._stop_at_failure = stop_at_failure
         self._check_mutation = check_mutation
         self._on_landed = on_landed
+        self._stages = list(plan.stages)
         self._active: dict[int, _Active] = {}
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
@@ -197,17 +199,31 @@ class Loop:
         return not self._is_complete()
 
     def _is_complete(self) -> bool:
-        return len(self._active) == len(self._plan.stages) and all(a.complete for a in self._active.values())
+        return len(self._active) == len(self._stages) and all(a.complete for a in self._active.values())
 
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _start_stages(self) -> None:
-        for stage in self._plan.stages:
+        for stage in tuple(self._stages):
             if stage.number in self._active or not self._is_ready(stage):
+                continue
+            if stage.is_tree:
+                self._grow(stage)
                 continue
             with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
                 self._stores.refresh()
                 self._start_stage(stage)
+
+    def _grow(self, stage: Stage) -> None:
+        """Put the levels of a tree reduction in the place of what stands for them."""
+        name = next(a.source for a in stage.steps[0].arguments if isinstance(a, Tree))
+        sources = {a.source for a in stage.steps[0].arguments if not isinstance(a, Constant)}
+        spaces = self._spaces(sources)
+        kept = self._plan.space(stage, spaces)
+        free = 1 + max(one.number for one in self._stages)
+        at = self._stages.index(stage)
+        self._stages[at : at + 1] = levels(stage, kept, spaces[name], self._dead(stage).get(name), free)
+        self._start_stages()
 
     def _start_stage(self, stage: Stage) -> None:
         active = self._start(stage)
@@ -241,16 +257,19 @@ class Loop:
                 found[name] = self._inputs[name] if name in self._inputs else self._output(name)
         return found
 
+    def _stage_of(self, name: str) -> Stage:
+        return next(stage for stage in self._stages if name in stage.outputs)
+
     def _spaces(self, names: Iterable[str]) -> dict[str, Space]:
         return {
             name: self._plan.inputs[name].space
             if name in self._plan.inputs
-            else self._active[self._plan.stage_of(name).number].run.space_of(name)
+            else self._active[self._stage_of(name).number].run.space_of(name)
             for name in names
         }
 
     def _output(self, name: str) -> OutputSource:
-        return self._active[self._plan.stage_of(name).number].run.source(name)
+        return self._active[self._stage_of(name).number].run.source(name)
 
     def _dead(self, stage: Stage) -> dict[str, Array]:
         upstream = [self._active[number].run for number in stage.after]
@@ -452,7 +471,7 @@ class Loop:
             )
 
     def _take_back(self, name: str, positions: Array) -> None:
-        upstream = self._active[self._plan.stage_of(name).number]
+        upstream = self._active[self._stage_of(name).number]
         run, step = upstream.run, upstream.run.step_of(name)
         indices = [run.space_of(name).index(position) for position in positions.tolist()]
         output = run.stage.steps[step].outputs.index(name)

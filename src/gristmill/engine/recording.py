@@ -92,6 +92,8 @@ class Recorder(Callback):
     def landed(self, run: StageRun) -> None:
         """Take in that calls of a stage may have been completed; write the record where that is due."""
         number = run.stage.number
+        if number >= len(self._plan.stages):
+            return  # partial results of a tree reduction: kept as long as they are used, and not a part of the result
         with self._lock:
             if not self._runs:
                 self._pin = self._storage.pin(self._record.run_id)

@@ -10,31 +10,39 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.engine.deliver import assemble
+from gristmill.engine.deliver import Alone, as_form, assemble
 from gristmill.engine.job import Job
 from gristmill.engine.mapped import MappedOutput, root
-from gristmill.engine.sources import DIGEST, OutputSource, Source
+from gristmill.engine.sources import DIGEST, OutputSource, Source, load_input
 from gristmill.errors import IntegrityError
+from gristmill.identity.digest import merkle
 from gristmill.plan.space import Slices, Space
-from gristmill.plan.stage import Slice
+from gristmill.plan.stage import Slice, Span
 from gristmill.storage.index import MISSING
 
 Array = np.ndarray[Any, Any]
 LAZY = ("zarr", "lazy")
 
 
-def parts(argument: Slice, job: Job, positions: Array) -> Iterator[tuple[Array, Space]]:
+def parts(argument: Slice | Span, job: Job, positions: Array) -> Iterator[tuple[Array, Space]]:
     """Yield, for each of `positions`, the elements that its slice takes, and their space.
 
     Elements whose calls failed are left out; what remains of several dense axes is delivered along one.
     """
+    if isinstance(argument, Span):
+        for position in positions.tolist():
+            elements = argument.members(position)
+            yield elements, Space(argument.reduced, (len(elements),))
+        return
     found = _slices(argument, job, positions)
     for row in found.taken.tolist():
         yield _part(argument, job, found, row)
 
 
-def digests(source: Source, argument: Slice, job: Job, positions: Array) -> bytes:
+def digests(source: Source, argument: Slice | Span, job: Job, positions: Array) -> bytes:
     """Return the Merkle root of each call's slice, or the one of all: elements are not read for that."""
+    if isinstance(argument, Span):
+        return b"".join([_span_root(source, argument, position) for position in positions.tolist()])
     found = _slices(argument, job, positions)
     used, places = np.unique(found.taken, return_inverse=True)
     roots = []
@@ -46,7 +54,7 @@ def digests(source: Source, argument: Slice, job: Job, positions: Array) -> byte
     return np.array(roots, dtype=DIGEST)[places].tobytes()
 
 
-def gathered(source: Source, argument: Slice, elements: Array, part: Space) -> Any:
+def gathered(source: Source, argument: Slice | Span, elements: Array, part: Space) -> Any:
     """Return the slice as its parameter asks for it, of private copies of the elements.
 
     Raises
@@ -59,13 +67,13 @@ def gathered(source: Source, argument: Slice, elements: Array, part: Space) -> A
     return assembled([source.load(form) for form in source.forms(elements)], argument, part)
 
 
-def assembled(values: Sequence[Any], argument: Slice, part: Space) -> Any:
+def assembled(values: Sequence[Any], argument: Slice | Span, part: Space) -> Any:
     """Return elements in C order in the form that their parameter asks for."""
     return assemble(values, part, "list" if argument.form == "list" else "array")
 
 
 def reader(
-    source: Source, argument: Slice, elements: Array, part: Space, lost: Callable[[Array], None]
+    source: Source, argument: Slice | Span, elements: Array, part: Space, lost: Callable[[Array], None]
 ) -> Any:
     """Return what reads the elements of a slice when it is asked for them.
 
@@ -97,12 +105,35 @@ def vanished(source: Source, elements: Array) -> Array:
     return np.asarray(elements[source.locators[elements] == MISSING])
 
 
-def lacking(argument: Slice, job: Job, positions: Array) -> Array:
+def lacking(argument: Slice | Span, job: Job, positions: Array) -> Array:
     """Mask of the positions whose slice lacks an element, because its call failed."""
     dead = job.dead.get(argument.source)
     if dead is None:
         return np.zeros(len(positions), dtype=bool)
+    if isinstance(argument, Span):
+        return np.array([dead[argument.members(p)].any() for p in positions.tolist()], dtype=bool)
     return job.space.meets(dead, positions, argument.axes, job.spaces[argument.source])
+
+
+def handed(argument: Slice | Span, position: int, values: Sequence[Any], part: Space) -> Any:
+    """Return what a call gets of the elements of its slice; `Alone` where there is nothing to call for."""
+    if not isinstance(argument, Span) or not argument.passes[position]:
+        return assembled(values, argument, part)
+    if values:
+        return Alone(values[0])
+    assert argument.initial is not None  # noqa: S101 - else the levels would not have been made
+    return Alone(load_input(as_form(argument.initial.value)))
+
+
+def _span_root(source: Source, argument: Span, position: int) -> bytes:
+    """Identity of a group; that of one element which goes on as it is differs from that of a list of one."""
+    elements = argument.members(position)
+    digests = source.digests(elements).tobytes()
+    if not argument.passes[position]:
+        return bytes(merkle((len(elements),), digests))
+    if not len(elements) and argument.initial is not None:
+        digests = argument.initial.digest
+    return bytes(merkle((), digests + bytes(len(elements))))
 
 
 def _slices(argument: Slice, job: Job, positions: Array) -> Slices:

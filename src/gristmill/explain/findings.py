@@ -15,6 +15,7 @@ from gristmill.explain.survey import StepSurvey, Survey
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
 from gristmill.plan.stage import Step
+from gristmill.plan.tree import LEVEL
 from gristmill.storage.gone import Gone
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
@@ -48,14 +49,11 @@ def explain(plan: Plan, storage: LocalStorage | None) -> Explanation:
         Where results are; None where nothing is kept.
     """
     survey = Survey(plan, opened(storage))
-    nodes = {step.step: _node(step, keeps=storage is not None) for step in survey.steps()}
-    nodes |= {
-        step: _unknown(step, stage.axes, survey.unknown[stage.number])
-        for stage in plan.stages
-        if stage.number in survey.unknown
-        for step in stage.steps
-    }
-    return Explanation(tuple(nodes[step] for stage in plan.stages for step in stage.steps))
+    nodes = {step.place: _node(step, keeps=storage is not None) for step in survey.steps()}
+    for stage in plan.stages:
+        for number, step in enumerate(stage.steps if stage.number in survey.unknown else ()):
+            nodes[stage.number, number] = _unknown(step, stage.axes, survey.unknown[stage.number])
+    return Explanation(tuple(nodes[place] for place in sorted(nodes)))
 
 
 def opened(storage: LocalStorage | None) -> LocalStorage:
@@ -205,4 +203,8 @@ def _indices(positions: Array, space: Space) -> Iterator[Index]:
 
 
 def _listed(names: Sequence[str]) -> str:
+    names = [
+        f"partial results of {name.partition(LEVEL)[0]}" if LEVEL in name else name
+        for name in dict.fromkeys(names)
+    ]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -11,7 +11,7 @@ from gristmill.explain.report import counted
 from gristmill.explain.survey import StepSurvey, Survey
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
-from gristmill.plan.stage import Stage, Step
+from gristmill.plan.stage import Step
 from gristmill.storage.local import LocalStorage
 
 
@@ -114,17 +114,17 @@ def outline(plan: Plan, storage: LocalStorage | None) -> RunPlan:
         Where results are; None where nothing is kept.
     """
     survey = Survey(plan, opened(storage))
-    nodes: dict[Stage, list[NodePlan]] = {stage: [] for stage in plan.stages}
-    spaces: dict[Stage, Space] = {}
+    nodes: dict[int, list[NodePlan]] = {stage.number: [] for stage in plan.stages}
+    spaces: dict[int, Space] = {}
     for step in survey.steps():
-        nodes[step.run.stage].append(_node(step))
-        spaces[step.run.stage] = step.run.space
+        nodes[step.run.stage.number].append(_node(step))
+        spaces[step.run.stage.number] = step.run.space
     return RunPlan(
         tuple(
             StagePlan(
                 stage.axes,
-                spaces.get(stage, Space()).shape,
-                tuple(nodes[stage]) or tuple(_unknown(step) for step in stage.steps),
+                spaces.get(stage.number, Space()).shape,
+                tuple(nodes[stage.number]) or tuple(_unknown(step) for step in stage.steps),
                 tuple(sorted(stage.after)),
             )
             for stage in plan.stages

@@ -4,7 +4,7 @@ What depends on a call that is not in the store cannot be looked up: its key nee
 nobody has yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
-from gristmill.plan.stage import Constant, Element, Stage, Step
+from gristmill.plan.stage import Constant, Element, Span, Stage, Step, Tree
+from gristmill.plan.tree import levels
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import LocalStorage
 
@@ -42,6 +43,7 @@ class Survey:
         self.unknown: dict[int, list[str]] = {}
         """Of each stage whose indices are not known, what it reads that has not been made yet."""
         storage.refresh()
+        self._stages = {name: stage for stage in plan.stages for name in stage.outputs}
         for stage in plan.stages:
             self._examine(stage)
 
@@ -56,7 +58,7 @@ class Survey:
 
     def absent(self, name: str) -> Array:
         """Return the mask of the elements of the output `name` that are not in the store."""
-        run = self._runs[self.plan.stage_of(name).number]
+        run = self._runs[self._stages[name].number]
         if run.stage.steps[run.step_of(name)].inner:
             return run.source(name).missing
         return np.asarray(run.locators[run.step_of(name)] == MISSING)
@@ -64,6 +66,11 @@ class Survey:
     def _examine(self, stage: Stage) -> None:
         if unknown := [name for name in self._read_by(stage) if not self._is_known(name)]:
             self.unknown[stage.number] = unknown
+            return
+        if stage.is_tree:
+            for level in self._levels(stage):
+                self._stages |= dict.fromkeys(level.outputs, level)
+                self._examine(level)
             return
         sources = self._sources(stage)
         spaces = {name: self.space(name) for name in sources}
@@ -78,6 +85,14 @@ class Survey:
                     run.dead[number] |= self.waiting(run, step, name)
         run.examine(np.arange(run.size), files=True)
 
+    def _levels(self, stage: Stage) -> Sequence[Stage]:
+        """The levels of a tree reduction."""
+        step = stage.steps[0]
+        name = next(a.source for a in step.arguments if isinstance(a, Tree))
+        spaces = {a.source: self.space(a.source) for a in step.arguments if not isinstance(a, Constant)}
+        free = 1 + max(len(self.plan.stages), *self._runs, 0)
+        return tuple(levels(stage, self.plan.space(stage, spaces), spaces[name], None, free))
+
     def waiting(self, run: StageRun, step: Step, name: str) -> Array:
         """Return the mask of a step's positions that need an absent element of the output `name`."""
         absent = self.absent(name)
@@ -88,7 +103,10 @@ class Survey:
         for argument in step.arguments:
             if isinstance(argument, Constant) or argument.source != name:
                 continue
-            if isinstance(argument, Element):
+            if isinstance(argument, Span):
+                met = [absent[argument.members(position)].any() for position in range(run.size)]
+                found |= np.array(met, dtype=bool)
+            elif isinstance(argument, Element):
                 found |= absent[run.space.elements(everything, argument.axes, self.space(name))]
             else:
                 found |= run.space.meets(absent, everything, argument.axes, self.space(name))
@@ -115,7 +133,7 @@ class Survey:
 
     def _is_known(self, name: str) -> bool:
         """Whether the indices of an output are known: those that calls make are once all of them are found."""
-        run = self._runs.get(self.plan.stage_of(name).number)
+        run = self._runs.get(self._stages[name].number)
         if run is None:
             return False
         step = run.step_of(name)
@@ -125,10 +143,10 @@ class Survey:
         """Return the indices of an input or an output."""
         if name in self._inputs:
             return self.plan.inputs[name].space
-        return self._runs[self.plan.stage_of(name).number].space_of(name)
+        return self._runs[self._stages[name].number].space_of(name)
 
     def _output(self, name: str) -> Source:
-        return self._runs[self.plan.stage_of(name).number].source(name)
+        return self._runs[self._stages[name].number].source(name)
 
 
 @dataclass(frozen=True)
@@ -138,6 +156,11 @@ class StepSurvey:
     survey: Survey
     run: StageRun
     number: int
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Number of the stage, and of the step in it."""
+        return self.run.stage.number, self.number
 
     @property
     def step(self) -> Step:

@@ -11,7 +11,19 @@ from gristmill.identity.digest import digest
 from gristmill.identity.keys import call_prefix
 from gristmill.plan.inputs import GivenOutput, MappedInput, Reference, WholeInput, mapped_input
 from gristmill.plan.space import Reading, Space, joined, zip_mismatch
-from gristmill.plan.stage import Argument, Constant, Element, Extent, Form, Inner, Slice, Stage, Step
+from gristmill.plan.stage import (
+    Argument,
+    Constant,
+    Element,
+    Extent,
+    Form,
+    Inner,
+    Slice,
+    Span,
+    Stage,
+    Step,
+    Tree,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +58,8 @@ class Plan:
         InputError
             Axes that calls have made differ in length from what they are zipped with.
         """
+        if stage.space is not None:
+            return stage.space
         found: Space | None = None
         for step in stage.steps:
             readings = [
@@ -79,6 +93,7 @@ class _Draft:
     axes: tuple[str, ...]
     extents: tuple[Extent, ...]
     executor: object
+    is_tree: bool
     nodes: list[Node] = field(default_factory=list)
     after: set[int] = field(default_factory=set)
 
@@ -150,6 +165,8 @@ class _Compiler:
     def _argument(self, node: Node, name: str) -> Argument:
         own = node.own_name(name)
         axes = node.mapspec.input(name).axes if node.mapspec else ()
+        if name == node.reduce:
+            return self._tree(node, own, name, axes)
         if name in self._graph.outputs:
             return _reader(node, own, name, axes, self._graph.axes.get(name, ()))
         value = self._inputs[name] if name in self._inputs else node.defaults[name]
@@ -159,6 +176,26 @@ class _Compiler:
         if key not in self.mapped:
             self.mapped[key] = mapped_input(name, value, axes)
         return Element(own, key, tuple(axis for axis in axes if axis))
+
+    def _tree(self, node: Node, own: str, name: str, axes: tuple[str | None, ...]) -> Argument:
+        if name in self._graph.outputs:
+            found = _reader(node, own, name, axes, self._graph.axes.get(name, ()))
+        else:
+            value = self._inputs[name] if name in self._inputs else node.defaults[name]
+            found = self._constant(node, name, value, axes)
+            if isinstance(found, Constant):
+                dimensions = axes or ("item",)
+                key = f"{name}[{len(dimensions)}]"
+                self.mapped.setdefault(
+                    key, mapped_input(name, value, tuple(f"d{k}" for k in range(len(dimensions))))
+                )
+                named = tuple(axis or "item" for axis in dimensions)
+                found = _reader(node, own, key, axes or (None,), named)
+        if not isinstance(found, Slice):
+            raise InputError(
+                f"{node.name} reduces {name!r}, of which each call gets one element; leave out the mapspec"
+            )
+        return Tree(own, found.source, found.axes, "list", found.reduced)
 
     def _constant(self, node: Node, name: str, value: object, axes: tuple[str | None, ...]) -> Argument:
         """A value that every call gets; of a mapped output that is passed on, the elements that `axes` select."""
@@ -262,6 +299,7 @@ def _stages(
             over,
             spaces[1][node.output_names[0]][: len(over)],
             executors.get(node.output_names[0], executors.get("")),
+            node.reduce is not None,
         )
         number = _stage_for(own, arguments[node], drafts, made, fuse=fuse)
         if number == len(drafts):
@@ -297,10 +335,14 @@ def _stage_for(
         below = made[argument.source]
         together = isinstance(argument, Element) and argument.axes == own.axes == drafts[below].axes
         earliest = max(earliest, below if together else below + 1)
-    if own.axes or fuse:
+    if (own.axes or fuse) and not own.is_tree:
         for number in range(earliest, len(drafts)):
             there = drafts[number]
-            if (there.axes, there.extents, there.executor) == (own.axes, own.extents, own.executor):
+            if not there.is_tree and (there.axes, there.extents, there.executor) == (
+                own.axes,
+                own.extents,
+                own.executor,
+            ):
                 return number
     return len(drafts)
 
@@ -316,7 +358,7 @@ def _step(node: Node, arguments: tuple[Argument, ...]) -> Step:
 
 
 def _delivered_form(argument: Argument) -> str:
-    return argument.form if isinstance(argument, Slice) else "value"
+    return argument.form if isinstance(argument, Slice | Span) else "value"
 
 
 def _structure(node: Node) -> bytes:

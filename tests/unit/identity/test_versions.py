@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections.abc import Callable
 
 from gristmill import fingerprint, node
 
@@ -26,7 +27,7 @@ def test_a_version_does_not_make_different_things_the_same() -> None:
     def shift(x: int, k: int) -> int:
         return x + k
 
-    things = [
+    things: list[Callable[..., object]] = [
         *(functools.partial(scale, k=1), functools.partial(scale, k=2), functools.partial(shift, k=1)),
         *(Scaler(1), Scaler(2), Scaler(1).method, Scaler(2).method),
     ]
