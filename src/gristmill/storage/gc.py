@@ -72,9 +72,6 @@ _TOMBSTONE_SECONDS = 3600.0
 _AT_ONCE = 16
 """Segments that are swept while the gate is closed."""
 
-_ROUNDS = 4
-"""How often more is collected because the estimate of what the rest needs was too low."""
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -156,16 +153,12 @@ def collect(storage: LocalStorage, policy: Policy, *, dry_run: bool = False) -> 
         _collect(storage, policy, report)
         if not dry_run:
             report.bytes_after = size_of(storage)
-            for _ in range(_ROUNDS if policy.max_bytes is not None else 0):
-                excess = report.bytes_after - (policy.max_bytes or 0)
-                calls = report.calls
-                if excess <= 0:
-                    break
-                policy = replace(policy, max_bytes=max((policy.max_bytes or 0) - 2 * excess, 0))
-                _collect(storage, policy, report)
+            limit, cut = policy.max_bytes, 0
+            while limit is not None and report.bytes_after > limit and cut < limit:
+                # Twice what is too much: an estimate was too low, or nothing that can be deleted is as small as that.
+                cut = max(2 * (report.bytes_after - limit), 2 * cut)
+                _collect(storage, replace(policy, max_bytes=max(limit - cut, 0)), report)
                 report.bytes_after = size_of(storage)
-                if report.calls == calls:
-                    break
     report.seconds = time.perf_counter() - started
     return report
 
