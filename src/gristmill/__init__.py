@@ -44,6 +44,15 @@ if TYPE_CHECKING:
     from gristmill.result import ItemError as ItemError
     from gristmill.result import MapResult as MapResult
     from gristmill.result import Stats as Stats
+    from gristmill.runs import NodeRecord as NodeRecord
+    from gristmill.runs import RunRecord as RunRecord
+    from gristmill.runs import StageRecord as StageRecord
+    from gristmill.storage.gc import GcReport as GcReport
+    from gristmill.storage.inspect import RunHits as RunHits
+    from gristmill.storage.inspect import StoreEntry as StoreEntry
+    from gristmill.storage.inspect import StoreStats as StoreStats
+    from gristmill.storage.verify import Damage as Damage
+    from gristmill.storage.verify import VerifyReport as VerifyReport
     from gristmill.store import Store as Store
 
 _HOMES = {
@@ -73,6 +82,10 @@ _HOMES = {
     "observe.progress": ("ProgressCallback",),
     "pipeline": ("Pipeline",),
     "result": ("ItemError", "MapResult", "Stats"),
+    "runs": ("NodeRecord", "RunRecord", "StageRecord"),
+    "storage.gc": ("GcReport",),
+    "storage.inspect": ("RunHits", "StoreEntry", "StoreStats"),
+    "storage.verify": ("Damage", "VerifyReport"),
     "store": ("Store",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -41,7 +41,7 @@ class StoreVersionError(StoreError):
 
 
 class StorePermissionError(StoreError, PermissionError):
-    """The store belongs to, or can be written by, other users."""
+    """The store belongs to, or can be written by, other users, or was made with another secret."""
 
 
 class WorkerDiedError(GristmillError):

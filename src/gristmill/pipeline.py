@@ -13,6 +13,7 @@ from gristmill.engine.faults import OnStoreError
 from gristmill.engine.interrupts import Interrupts, guarded
 from gristmill.engine.linking import Linker
 from gristmill.engine.mapped import MappedOutput
+from gristmill.engine.recording import Recorder
 from gristmill.engine.report import Failure
 from gristmill.engine.sources import OutputSource
 from gristmill.engine.stagerun import StageRun
@@ -31,8 +32,9 @@ from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
-from gristmill.plan.space import Space
+from gristmill.plan.inputs import GivenOutput
 from gristmill.result import ItemError, MapResult, Stats, lazy
+from gristmill.storage.claims import NESTED
 from gristmill.store import Store
 
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
@@ -167,6 +169,7 @@ class Pipeline:
         *,
         output_name: str | Sequence[str] | None = None,
         on_store_error: OnStoreError = "warn",
+        record: bool = False,
         **options: Any,
     ) -> dict[str, Any]:
         """Evaluate once.
@@ -179,6 +182,8 @@ class Pipeline:
             What is wanted, which prunes the rest; all leaves by default.
         on_store_error
             As for `map`.
+        record
+            Whether to leave a run record in the store, as every map does.
         **options
             Fields of `Engine` for this run.
 
@@ -189,7 +194,7 @@ class Pipeline:
         engine = _with_options(self.engine, options)
         _check_choice("on_store_error", on_store_error, OnStoreError)
         plan = self._compile(self.graph, inputs or {}, output_name, engine, "node")
-        result = self._execute(plan, engine, "node", ("raise", on_store_error), self.callbacks)
+        result = self._execute(plan, engine, "node", ("raise", on_store_error), self.callbacks, record=record)
         return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
 
     def __call__(self, output_name: str, /, **inputs: Any) -> Any:
@@ -236,8 +241,8 @@ class Pipeline:
         _check_choice("on_store_error", on_store_error, OnStoreError)
         engine = _with_options(self.engine, options)
         plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
-        choices = (on_error, on_store_error)
-        return self._execute(plan, engine, "map", choices, (*self.callbacks, *_progress(progress)))
+        callbacks = (*self.callbacks, *_progress(progress))
+        return self._execute(plan, engine, "map", (on_error, on_store_error), callbacks, record=True)
 
     def explain(
         self,
@@ -319,24 +324,48 @@ class Pipeline:
         level: str,
         choices: tuple[OnError, OnStoreError],
         callbacks: Sequence[Callback],
+        *,
+        record: bool,
     ) -> MapResult:
         with Interrupts():
             store, private, stores = self._open_stores(plan)
             linker = Linker(plan, store.storage)
-            execution = engine.execute(
-                plan,
-                stores,
-                level=level,
-                on_error=choices[0],
-                on_store_error=choices[1],
-                callbacks=callbacks,
-                on_landed=linker.landed,
-            )
+            recorder = self._recorder(plan, store) if record else None
+
+            def landed(run: StageRun, positions: Array) -> Sequence[tuple[str, int]]:
+                lost = linker.landed(run, positions)
+                if recorder is not None:
+                    recorder.landed(run)
+                return lost
+
+            try:
+                execution = engine.execute(
+                    plan,
+                    stores,
+                    level=level,
+                    on_error=choices[0],
+                    on_store_error=choices[1],
+                    callbacks=[*callbacks, recorder] if recorder is not None else callbacks,
+                    on_landed=landed,
+                )
+            except BaseException as error:
+                if recorder is not None:
+                    recorder.end(None, error=error, views={})
+                raise
             views = linker.finish()
-        if execution.outcome.failed is not None:
-            stage, failure = execution.outcome.failed
-            raise _explained(execution.outcome.stages[stage.number], failure)
-        return _result(plan, stores, (store, private), execution, views)
+            outcome = execution.outcome
+            raised = outcome.failed[1].exception if outcome.failed is not None else None
+            pin = recorder.end(outcome, error=raised, views=views) if recorder is not None else None
+        if outcome.failed is not None:
+            stage, failure = outcome.failed
+            raise _explained(outcome.stages[stage.number], failure)
+        return _result(plan, stores, (store, private, pin), execution, views)
+
+    def _recorder(self, plan: Plan, store: Store) -> Recorder | None:
+        """What keeps the run record; a map inside a node is a part of what the outer map did."""
+        if self._store is None or store.storage.spec.readonly or NESTED.get():
+            return None
+        return Recorder(plan, store.storage, self.name)
 
     @guarded  # what it imports, too: an import that is interrupted cannot always be tried again
     def _open_stores(self, plan: Plan) -> tuple[Store, Store | None, Stores]:
@@ -344,7 +373,14 @@ class Pipeline:
         private = None if all(node.cache for node in plan.graph.nodes) else Store.temporary()
         if not store.storage.spec.readonly:
             store.storage.remember_files(Memos.current)
-        return store, private, Stores(store.storage, private.storage if private else None)
+        own = {store.storage.spec.location, private.storage.spec.location if private else ""}
+        others = {
+            given.output.elements.storage.spec.location: given.output.elements.storage
+            for given in plan.inputs.values()
+            if isinstance(given, GivenOutput)
+        }
+        elsewhere = tuple(storage for place, storage in others.items() if place not in own)
+        return store, private, Stores(store.storage, private.storage if private else None, elsewhere)
 
 
 def _policy(versions: Any, own: Sequence[str], libraries: Sequence[str]) -> Policy:
@@ -425,7 +461,7 @@ def _result(
 
     outputs: dict[str, Any] = {}
     for name, source in sources.items():
-        space = Space(plan.axes[name], plan.shapes[name])
+        space = stages[plan.stage_of(name).number].space_of(name)
         output = MappedOutput(name, space, source, partial(mend, source))
         outputs[name] = output if plan.axes[name] else lazy(output.scalar)
     failures = [(run, failure) for run in stages.values() for _, failure in sorted(run.failures.items())]

@@ -10,7 +10,6 @@ import numpy as np
 from gristmill.engine.mapped import MappedOutput
 from gristmill.errors import GristmillError
 from gristmill.graph.wording import did_you_mean, joined
-from gristmill.plan.space import Space
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,14 @@ class MapResult(Mapping[str, Any]):
                 f"rows() needs one space: {odd[0]!r} has axes {list(mapped[odd[0]].axes)}, which are not all among "
                 f"{list(widest.axes)} of {widest.name!r}; ask for them one by one"
             )
-        space = Space(widest.axes, widest.extents)
+        for output in mapped.values():
+            for axis, length in zip(output.axes, output.space.shape, strict=True):
+                if length != widest.space.shape[widest.axes.index(axis)]:
+                    raise GristmillError(
+                        f"rows() needs one space: along {axis!r}, {output.name!r} and {widest.name!r} differ; "
+                        "ask for them one by one"
+                    )
+        space = widest.space
         step = min(output.step for output in mapped.values())
         for start in range(0, space.size, step):
             positions = np.arange(start, min(start + step, space.size))

@@ -117,13 +117,13 @@ def dangling(store: Store) -> list[bytes]:
     """Checksums that rows of the store refer to and that are not in it."""
     storage = store.storage
     missing = []
-    for group in storage._ledger.store.groups():  # noqa: SLF001 - what is on disk, whoever has computed it
+    for group in storage.ledger.groups():
         index = storage.index(group)
         for segment in index.segments:
             locators = index.find(segment.keys)
             for output in range(len(segment.codecs)):
                 for name in references(storage.forms(index, locators, output)):
-                    known = storage._ledger.store.get(b"o" + name) is not None  # noqa: SLF001
+                    known = storage.ledger.get(b"o" + name) is not None
                     if not (known or storage.layout.chunks.joinpath(name.hex()[:2], name.hex()).exists()):
                         missing.append(name)
     return missing
@@ -241,6 +241,50 @@ def test_run_goes_on_too(scene: Scene) -> None:
             pipeline.run({"x": 3}, on_store_error="raise")
 
 
+# -- run records, and a store that is sealed
+
+
+def test_a_map_whose_results_were_moved_home_loads_whole_elsewhere(scene: Scene) -> None:
+    with Store(scene.location) as store, sabotage.sabotage(scene.location, first=30, count=1), told_once():
+        run_id = scene.map(store).run_id
+    with Store(scene.location) as store:
+        (record,) = store.runs()
+        assert (record.run_id, record.state) == (run_id, "done")
+        check(store.load(run_id))
+
+
+def test_a_map_on_a_full_disk_leaves_no_record_and_no_damage(scene: Scene) -> None:
+    with Store(scene.location) as store:
+        scene.map(store, count=2)
+        with sabotage.sabotage(scene.location), told_once():
+            check(scene.map(store))
+    with Store(scene.location) as store:
+        assert len(store.runs()) == 1
+        assert store.verify().ok
+        store.gc()
+    assert scene.map_again() == ALL - 3 * 2
+
+
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("first", [0, 60])
+def test_a_sealed_store_that_fills_up(
+    first: int, executor: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRISTMILL_SECRET", "of the house")
+    sabotage.Plan(str(scene.location), first=first).save(scene.plan)
+    with Store(scene.location, compressor="zstd") as store:
+        with told_once():
+            sabotage.obey(str(scene.plan))
+            check(scene.map(store, executor))
+        sabotage.disarm()
+        scene.plan.unlink()
+        result = scene.map(store, executor)
+        check(result)
+        assert result.stats.computed == 0
+        assert store.verify().ok
+    assert scene.map_again() == 0
+
+
 # -- what the user chose
 
 
@@ -340,7 +384,7 @@ def test_a_store_that_is_deleted_while_a_map_runs(scene: Scene) -> None:
 def test_a_locked_database_is_waited_for_and_then_left_alone(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gristmill.storage.ledger._BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("gristmill.storage.ledger.BUSY_SECONDS", 0.2)
     with Store(scene.location) as store:
         scene.map(store, count=2)
     holder = sqlite3.connect(scene.location / "ledger" / "cache.db", isolation_level=None)

@@ -74,6 +74,35 @@ def test_a_generous_umask_does_not_open_a_new_store(location: Path) -> None:
     assert location.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("options", [{}, {"secret": "s"}, {"compressor": "zstd"}], ids=["", "secret", "zstd"])
+def test_nobody_else_may_read_or_write_anything_in_it(
+    options: dict[str, Any], executor: str, location: Path
+) -> None:
+    image = node(lambda x: np.full(20_000, x), output_name="y", mapspec="x[i] -> y[i]")
+    large = node(lambda x: [f"{x}-{k}" for k in range(10_000)], output_name="z", mapspec="x[i] -> z[i]")
+    before = os.umask(0)
+    try:
+        with Store(location, **options) as store:
+            pipeline = Pipeline([image, large], store=store)
+            pipeline.map({"x": [1, 2]}, map_executor=executor, max_workers=1)
+            damaged = next(iter(location.glob("chunks/*/*")))
+            damaged.chmod(0o600)
+            damaged.write_bytes(bytes(damaged.stat().st_size))
+            damaged.chmod(0o444)
+            pipeline.map({"x": [1, 2]}, map_executor=executor, max_workers=1)["y"].tolist()
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(location): path.stat().st_mode & 0o777 for path in location.rglob("*")}
+    assert {mode for path, mode in modes.items() if (location / path).is_dir()} == {0o700}
+    files = {path: mode for path, mode in modes.items() if (location / path).is_file()}
+    immutable = {path for path in files if path.match("chunks/*/*") or path.match("arrays/*/y/c.*")}
+    immutable |= {path for path in files if path.parts[0] == "quarantine"}
+    assert len(immutable) >= 5
+    assert {files[path] for path in immutable} == {0o444}
+    assert {mode for path, mode in files.items() if path not in immutable} == {0o600}
+
+
 def test_making_a_store_object_makes_nothing(location: Path) -> None:
     Store(location)
     assert not location.exists()

@@ -266,7 +266,7 @@ UNIFORM: dict[str, Callable[[int], Any]] = {
     "float": lambda x: x / 2,
     "bool": lambda x: x > 1,
     "complex": lambda x: x * 1j,
-    "numpy scalar": lambda x: np.int16(x),  # noqa: PLW0108 - a numpy type does not tell its parameters
+    "numpy scalar": lambda x: np.int16(x),
     "small array": image,
     "large array": lambda x: np.full(20_000, x),
 }
@@ -290,7 +290,7 @@ def test_zarr_is_read_only() -> None:
 IRREGULAR: dict[str, Callable[[int], Any]] = {
     "strings": lambda x: f"{x}",
     "lists": lambda x: [x],
-    "shapes": lambda x: np.zeros(x),  # noqa: PLW0108 - as above
+    "shapes": lambda x: np.zeros(x),
 }
 
 

@@ -17,6 +17,22 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+store_app = typer.Typer(
+    name="store",
+    help="Look into a store, check it, and make room.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(store_app)
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="PATH", help="Which store: $GRISTMILL_STORE by default, else .gristmill."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it by position
     if wanted:
@@ -109,3 +125,91 @@ def explain(
 
     command = ExplainCommand(pipeline, inputs or (), map_over or (), product, output or (), store)
     raise typer.Exit(command.main(as_json=json))
+
+
+@app.command()
+def runs(*, store: StoreOption = None, json: JsonOption = False) -> None:
+    """List what has run on a store, the newest first."""
+    from gristmill.cli.runs import show_runs
+    from gristmill.cli.store import on_store
+
+    raise typer.Exit(on_store(store, lambda opened: show_runs(opened, as_json=json)))
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its first characters.")],
+    *,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one run: its stages, what was computed and found, what failed.
+
+    The exit code is 1 if items failed, or if the run did not come to its end.
+    """
+    from gristmill.cli.runs import show_run
+    from gristmill.cli.store import on_store
+
+    raise typer.Exit(on_store(store, lambda opened: show_run(opened, run, as_json=json)))
+
+
+@store_app.command("stats")
+def store_stats(*, store: StoreOption = None, json: JsonOption = False) -> None:
+    """Say how much there is in the store: by kind, by node, and how much of it runs have used."""
+    from gristmill.cli.store import on_store, show_stats
+
+    raise typer.Exit(on_store(store, lambda opened: show_stats(opened, as_json=json)))
+
+
+@store_app.command("ls")
+def store_ls(
+    node: Annotated[str | None, typer.Argument(metavar="[NODE]", help="A node, or an output of it.")] = None,
+    *,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List what is in the store: each version of each node, the last used first."""
+    from gristmill.cli.store import on_store, show_entries
+
+    raise typer.Exit(on_store(store, lambda opened: show_entries(opened, node, as_json=json)))
+
+
+@store_app.command("verify")
+def store_verify(
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set aside what is damaged, so that it is computed again.")
+    ] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Read everything in the store, and say what is damaged. The exit code is 1 if something is."""
+    from gristmill.cli.store import on_store, verify
+
+    raise typer.Exit(on_store(store, lambda opened: verify(opened, repair=repair, as_json=json)))
+
+
+@store_app.command("gc")
+def store_gc(
+    *,
+    max_bytes: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Make the store fit into this, like 20G.")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Delete what was not used for so long, like 30d.")
+    ] = None,
+    keep_runs: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Delete what the newest N runs did not use.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete what is not needed any more; without options, only what nothing can reach.
+
+    Maps may run meanwhile: they keep what they need.
+    """
+    from gristmill.cli.store import collect, on_store
+
+    limits = (max_bytes, older_than, keep_runs)
+    raise typer.Exit(on_store(store, lambda opened: collect(opened, limits, dry_run=dry_run, as_json=json)))

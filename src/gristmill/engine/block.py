@@ -17,11 +17,13 @@ from gristmill.engine.deliver import as_form, deliver
 from gristmill.engine.report import BatchReport, Lost
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST, Source, load_input, take
+from gristmill.engine.writer import SEGMENT_BYTES
 from gristmill.errors import DigestError, InputError, IntegrityError, StoreError
 from gristmill.identity.digest import digest
-from gristmill.identity.keys import call_keys
+from gristmill.identity.keys import call_keys, element_keys, elements_group
 from gristmill.identity.types import SIZE
-from gristmill.plan.stage import Argument, Constant, Element, Slice
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Argument, Constant, Element, Slice, Span
 from gristmill.storage.elements import ChunkRef, Filed, ObjectRef
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import CallBlock
@@ -105,6 +107,10 @@ class Block:
                 self._run_step(number, runner, rows)
         return self._positions[self._waiting]
 
+    def _elements(self, argument: Element, positions: Array) -> Array:
+        """Which element of its source each of `positions` takes."""
+        return self._job.space.elements(positions, argument.axes, self._job.spaces[argument.source])
+
     def _lacks(self, runner: Runner, argument: Argument) -> Array:
         """Mask of the positions that cannot be run, because what an argument comes from has failed upstream."""
         none = np.zeros(len(self._positions), dtype=bool)
@@ -112,7 +118,7 @@ class Block:
             return none
         dead = self._job.dead[argument.source]
         if isinstance(argument, Element):
-            return np.asarray(dead[self._job.space.elements(self._positions, argument.axes)])
+            return np.asarray(dead[self._elements(argument, self._positions)])
         return slices.lacking(argument, self._job, self._positions) if runner.node.errors == "skip" else none
 
     def _run_step(self, number: int, runner: Runner, rows: Array) -> None:
@@ -154,13 +160,13 @@ class Block:
             match argument:
                 case Constant(parameter, given):
                     found[parameter] = given.digest
-                case Element(parameter, source, axes):
+                case Element(parameter, source, _):
                     if source in self._columns:
                         found[parameter] = take(self._columns[source].digests, rows).tobytes()
                     else:
-                        elements = self._job.space.elements(positions, axes)
+                        elements = self._elements(argument, positions)
                         found[parameter] = self._source(source).digests(elements).tobytes()
-                case Slice(parameter, source):
+                case Slice(parameter, source) | Span(parameter, source):
                     found[parameter] = slices.digests(self._source(source), argument, self._job, positions)
         return found
 
@@ -236,7 +242,9 @@ class Block:
             outcome = runner.caller.run(arguments, len(chosen), _pick(calls.keys, chosen, len(calls.rows)))
             self._check_reading(calls.rows[chosen], outcome)
             self._check_files(runner, calls.rows[chosen], outcome)
-            self._report.computed[number] += len(chosen) - len(outcome.failures) - len(outcome.unmade)
+            self._report.computed[number] += (
+                len(chosen) - len(outcome.failures) - len(outcome.unmade) - outcome.passed
+            )
             self._record(number, runner, calls, chosen, outcome)
             if outcome.interrupt is not None:
                 raise outcome.interrupt
@@ -269,7 +277,9 @@ class Block:
         held = enumerate(self._held_files(argument, rows))
         return [k for k, pairs in held if not all(itertools.starmap(_is_still, pairs))]
 
-    def _held_files(self, argument: Element | Slice, rows: Array) -> Iterator[Iterable[tuple[Any, bytes]]]:
+    def _held_files(
+        self, argument: Element | Slice | Span, rows: Array
+    ) -> Iterator[Iterable[tuple[Any, bytes]]]:
         """For each call, the values that may have files in them, with the digests they had."""
         name = argument.source
         if name in self._columns:
@@ -284,7 +294,7 @@ class Block:
         if not source.holds_files:
             return
         if isinstance(argument, Element):
-            elements = self._job.space.elements(self._positions[rows], argument.axes)
+            elements = self._elements(argument, self._positions[rows])
             for pair in _identified(source, elements):
                 yield (pair,)
             return
@@ -330,8 +340,31 @@ class Block:
         block = CallBlock(runner.task.prefix, keys, digests, forms, runner.provenance(mapped))
         if runner.keeps_recent:
             self._worker.remember(block)
+        self._store_elements(runner, keys, done, outcome)
         claimed = _pick(calls.keys, chosen[calls.claimed[chosen]], count)
         self._worker.writer(runner).add(block, outcome.size, claimed)
+
+    def _store_elements(self, runner: Runner, keys: bytes, done: Array, outcome: Outcome) -> None:
+        """Record the elements that calls have made along axes, before the calls themselves."""
+        for output, made in enumerate(outcome.outputs):
+            parts = [made.spread[k] for k in done.tolist()] if made.spread else []
+            if not any(part.forms for part in parts):
+                continue
+            calls = np.repeat(np.frombuffer(keys, dtype=DIGEST), [len(part.forms) for part in parts])
+            places = np.concatenate([np.indices(part.shape).reshape(len(part.shape), -1).T for part in parts])
+            forms = list(itertools.chain.from_iterable(part.forms for part in parts))
+            digests = b"".join([part.digests for part in parts])
+            size = sum(part.size for part in parts)
+            group = elements_group(runner.task.prefix, output)
+            names = element_keys(calls.tobytes(), places)
+            step = max(1, len(forms) * SEGMENT_BYTES // max(size, 1))
+            for low in range(0, len(forms), step):
+                chosen = slice(low * SIZE, (low + step) * SIZE)
+                part = forms[low : low + step]
+                block = CallBlock(
+                    group, names[chosen], (digests[chosen],), (part,), runner.element_provenance
+                )
+                self._worker.writer(runner).add(block, size * len(part) // len(forms))
 
     def _fail(self, number: int, rows: Array, outcome: Outcome) -> None:
         for k, error in outcome.failures.items():
@@ -377,12 +410,12 @@ class Block:
         match argument:
             case Constant(parameter):
                 return deliver([runner.constants[parameter]] * len(rows), load_input, writable=writable)
-            case Slice():
+            case Slice() | Span():
                 return self._slices(argument, rows, readable, writable=writable)
-            case Element(_, source, axes):
+            case Element(_, source, _):
                 if source in self._columns:
                     return self._inner_forms(source, rows, readable, writable=writable)
-                elements = self._job.space.elements(self._positions[rows], axes)
+                elements = self._elements(argument, self._positions[rows])
                 place = self._source(source)
                 try:
                     return deliver(place.forms(elements), place.load, writable=writable)
@@ -458,12 +491,12 @@ class Block:
         column.forms[row] = form
         return True
 
-    def _slices(self, argument: Slice, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
+    def _slices(self, argument: Slice | Span, rows: Array, readable: Array, *, writable: bool) -> list[Any]:
         found: list[Any] = []
         shared = None
-        for k, (elements, shape) in enumerate(slices.parts(argument, self._job, self._positions[rows])):
+        for k, (elements, part) in enumerate(slices.parts(argument, self._job, self._positions[rows])):
             if argument.form in slices.LAZY:
-                found.append(self._reader(argument, elements, shape, int(rows[k]), readable[k : k + 1]))
+                found.append(self._reader(argument, elements, part, int(rows[k]), readable[k : k + 1]))
                 continue
             if shared is not None:
                 found.append(shared)
@@ -473,7 +506,7 @@ class Block:
                 readable[k] = False
                 found.append(None)
                 continue
-            value = slices.assembled(values, argument, shape)
+            value = slices.handed(argument, int(self._positions[rows[k]]), values, part)
             if isinstance(value, np.ndarray):
                 value.flags.writeable = writable
                 if argument.is_whole and not writable and value.dtype != object:
@@ -481,9 +514,7 @@ class Block:
             found.append(value)
         return found
 
-    def _reader(
-        self, argument: Slice, elements: Array, shape: tuple[int, ...], row: int, readable: Array
-    ) -> Any:
+    def _reader(self, argument: Slice | Span, elements: Array, part: Space, row: int, readable: Array) -> Any:
         """What a call reads a slice with; what it finds damaged is lost, and so is what the call returns then."""
         name = argument.source
         source = self._source(name)
@@ -495,7 +526,7 @@ class Block:
         def lost(positions: Array) -> None:
             self._unread.setdefault(row, []).extend(Lost(name, p) for p in positions.tolist())
 
-        return slices.reader(source, argument, elements, shape, lost)
+        return slices.reader(source, argument, elements, part, lost)
 
     def _gather(self, name: str, elements: Array) -> Sequence[Any] | None:
         """The elements of a slice, or None where some are lost."""

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gristmill.engine.deliver import Shared
+from gristmill.engine.deliver import Alone, Shared
 from gristmill.engine.interrupts import Interrupts, calls_users_code, guarded
 from gristmill.engine.report import Failure
-from gristmill.errors import DigestError, GristmillError, StoreError
+from gristmill.errors import DigestError, GristmillError, InputError, StoreError
 from gristmill.graph.node import Node
-from gristmill.identity.digest import digest, digest_array, digest_block
+from gristmill.identity.digest import digest, digest_array, digest_block, merkle
 from gristmill.identity.files import Encounters
 from gristmill.identity.keys import made_identity
 from gristmill.identity.types import SIZE
+from gristmill.plan.inputs import made_elements
 from gristmill.storage.elements import (
     PACK_LIMIT,
     SCALARS,
@@ -32,6 +33,7 @@ from gristmill.storage.elements import (
     Made,
     ObjectRef,
     Pickled,
+    is_exact,
     pickle_value,
     to_packed,
 )
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     import asyncio
 
 Array = np.ndarray[Any, Any]
-Live = Array | Pickled | Shared
+Live = Array | Pickled | Shared | str | bytes | int
 _SIZED = frozenset({str, bytes})
 
 _HOW_MADE = (
@@ -57,6 +59,8 @@ class OutputColumn:
     digests: bytes = b""
     live: dict[int, Live] = field(default_factory=dict)
     """What was written as chunks and objects, by place, for who runs on it next: nothing is read back."""
+    spread: dict[int, "SpreadResult"] = field(default_factory=dict)
+    """By place, the elements of results that are spread over axes; their own form is the lengths of these."""
 
 
 @dataclass(slots=True)
@@ -72,6 +76,19 @@ class Outcome:
     """Places of calls that count for nothing: they were not made, because of `interrupt`, or not to the end."""
     interrupt: KeyboardInterrupt | None = None
     """What the user stopped the calls with."""
+    passed: int = 0
+    """How many were not calls, but elements of a tree reduction that go on as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadResult:
+    """The elements of a result that is spread over axes."""
+
+    shape: tuple[int, ...]
+    forms: Sequence[Any]
+    digests: bytes
+    size: int
+    """Estimated bytes that will be packed into segments."""
 
 
 class _Kept:
@@ -131,8 +148,10 @@ class Caller:
         self._check_mutation = check_mutation
         self._alone = True
         self._keys = b""
+        self._passed = 0
         self._positional, self._keywords = _calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
+        self._inner = node.mapspec.inner_axes if node.mapspec else ()
         self._single = len(node.output_names) == 1 and node.output_picker is None
         self._runner: asyncio.Runner | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -150,13 +169,14 @@ class Caller:
         """
         Interrupts.check()
         self._keys = keys
+        self._passed = 0
         failures: dict[int, BaseException] = {}
         results: list[Any] = []
         self._alone = count == 1
         call = self._one()
         arguments = self._arguments(columns, count)
         scalars, keep, append = SCALARS, self._keep, results.append
-        single = self._single
+        single = self._single and not self._inner
         while len(results) < count:
             try:
                 for positional, named in arguments:
@@ -197,6 +217,8 @@ class Caller:
     def _one(self) -> Callable[..., Any]:
         """Return what runs one call, with what belongs to it."""
         call = self._hooked()
+        if self._node.own_reduce is not None:
+            call = self._passing(call, self._node.own_reduce)
         if not self._check_mutation:
             return call
         names = [self._parameters[k] for k in self._positional]
@@ -215,6 +237,20 @@ class Caller:
             return result
 
         return checked
+
+    def _passing(self, call: Callable[..., Any], parameter: str) -> Callable[..., Any]:
+        """Return what calls for groups, and lets through what is alone."""
+        names = [self._parameters[k] for k in self._positional]
+
+        @calls_users_code
+        def passing(*positional: Any, **named: Any) -> Any:
+            given = named[parameter] if parameter in named else positional[names.index(parameter)]
+            if isinstance(given, Alone):
+                self._passed += 1
+                return given.value
+            return call(*positional, **named)
+
+        return passing
 
     def _hooked(self) -> Callable[..., Any]:
         """Return what runs one call, awaited and told to its hook."""
@@ -247,9 +283,33 @@ class Caller:
 
     @guarded
     def _keep(self, result: Any) -> Any:
+        if self._inner:
+            return self._keep_spread(result)
         if self._single:
             return self._keep_one(result)
         return [self._keep_one(part) for part in self._node.split(result)]
+
+    def _keep_spread(self, result: Any) -> Any:
+        """Keep each element of a result by itself."""
+        parts = [result] if self._single else self._node.split(result)
+        kept = [self._spread_one(part) for part in parts]
+        shapes = {one.shape for one in kept}
+        if len(shapes) > 1:
+            raise InputError(
+                f"{self._node.name} makes {', '.join(self._node.output_names)} along {', '.join(self._inner)} with "
+                f"lengths {', '.join(map(str, sorted(shapes)))}; they have to be the same"
+            )
+        return kept[0] if self._single else kept
+
+    def _spread_one(self, value: Any) -> SpreadResult:
+        name = f"what {self._node.name} returned"
+        shape, elements = made_elements(self._node.name, value, self._inner)
+        values = list(elements)
+        if set(map(type, values)) <= SCALARS and not _any_large(values):
+            return SpreadResult(shape, values, digest_block(values, name=name), _size(values))
+        kept = [self._store_one(value) for value in values]
+        forms = [one.form for one in kept]
+        return SpreadResult(shape, forms, b"".join([one.digest for one in kept]), _size(forms))
 
     def _keep_one(self, value: Any) -> "_Kept | _Unstored":
         if self._node.cache:
@@ -271,13 +331,17 @@ class Caller:
         with Encounters() as met:
             identity = digest(value, name=f"what {self._node.name} returned")
         if met.places:
-            return _Kept(self._storage.keep_files(Pickled(pickle_value(value)), met.places), identity, None)
+            return _Kept(self._storage.keep_files(self._pickled(value), met.places), identity, None)
         packed = to_packed(value)
         if packed is not None or value is None:
             return _Kept(packed, identity, None)
-        pickled = Pickled(pickle_value(value))
-        form = self._storage.keep(pickled)
-        return _Kept(form, identity, pickled if self._feeds and _is_reference(form) else None)
+        whole = value if is_exact(value) else self._pickled(value)
+        form = self._storage.keep(whole)
+        return _Kept(form, identity, whole if self._feeds and _is_reference(form) else None)
+
+    def _pickled(self, value: Any) -> Pickled:
+        self._storage.check_pickle(value)
+        return Pickled(pickle_value(value))
 
     def _live(self, array: Array) -> Array | None:
         """What the next node is handed: a copy if the function may write to the array before that."""
@@ -299,9 +363,11 @@ class Caller:
         parts = [results] if self._single else [[r and r[k] for r in results] for k in range(width)]
         outputs = [self._column(part, output) for output, part in enumerate(parts)]
         size = sum(_size(column.forms) for column in outputs)
-        return Outcome(outputs, failures, size, unmade, interrupt)
+        return Outcome(outputs, failures, size, unmade, interrupt, self._passed)
 
     def _column(self, results: list[Any], output: int) -> OutputColumn:
+        if self._inner:
+            return _spread_column(results)
         kinds = set(map(type, results))
         if kinds <= SCALARS and not (kinds & _SIZED and _any_large(results)):
             return OutputColumn(results, digest_block(results))
@@ -322,6 +388,14 @@ class Caller:
         form = Made(result.identity or made_identity(key, output), key, output)
         self._storage.keep_made(form, result.value)
         return _Kept(form, form.identity, Shared(result.value))
+
+
+def _spread_column(results: Sequence[SpreadResult | None]) -> OutputColumn:
+    """A column of results that are spread: what is recorded of each is the lengths of its axes."""
+    spread = {k: one for k, one in enumerate(results) if one is not None}
+    forms = [None if one is None else np.array(one.shape, dtype="<i8").tobytes() for one in results]
+    digests = [bytes(SIZE) if one is None else merkle(one.shape, one.digests) for one in results]
+    return OutputColumn(forms, b"".join(digests), spread=spread)
 
 
 def _is_mutable(value: object) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gristmill.errors import StoreError
 from gristmill.identity.files import Dir, File
+from gristmill.plan.space import Slices, Space
 from gristmill.storage.elements import SCALARS, Made, Pickled, pickle_value
 
 Array = np.ndarray[Any, Any]
@@ -23,6 +24,15 @@ _IMMUTABLE = (File, Dir)
 
 class Shared:
     """A value that cannot be pickled, or is not stored, and so is handed on as it is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+class Alone:
+    """The one element of a group of a tree reduction, which goes on as it is: nothing is called for it."""
 
     __slots__ = ("value",)
 
@@ -97,23 +107,27 @@ def read_only(array: Array) -> Array:
     return view
 
 
-def assemble(values: Sequence[Any], shape: tuple[int, ...], form: str) -> Any:
+def assemble(values: Sequence[Any], space: Space, form: str) -> Any:
     """Return the elements of a reduction's argument in the form its parameter asks for.
 
     Parameters
     ----------
     values
         The elements in C order.
-    shape
-        The extents of the reduced axes.
+    space
+        Their indices.
     form
         `"list"`: nested lists of the exact elements. `"array"`: all bool → bool; Python ints → int64 if they
         fit; floats, or ints and floats → float64; complex with any of these → complex128; numpy scalars →
         their `numpy.result_type`; arrays of one shape and dtype → stacked behind the reduced axes; anything
-        else → an object array.
+        else → an object array. Along a ragged axis: an object array, or list, of arrays or lists.
     """
-    if form == "list":
-        return _nest(list(values), shape)
+    if space.places is not None:
+        return _assemble_ragged(values, space, form)
+    return _nest(list(values), space.shape) if form == "list" else _array(values, space.shape)
+
+
+def _array(values: Sequence[Any], shape: tuple[int, ...]) -> Array:
     kinds = set(map(type, values))
     dtype = _number_dtype(kinds)
     if dtype is not None:
@@ -126,6 +140,20 @@ def assemble(values: Sequence[Any], shape: tuple[int, ...], form: str) -> Any:
     if kinds == {np.ndarray} and len({(v.shape, v.dtype) for v in values}) == 1 and values[0].dtype != object:
         return np.stack(values).reshape(shape + values[0].shape)
     return _objects(values, shape)
+
+
+def _assemble_ragged(values: Sequence[Any], space: Space, form: str) -> Any:
+    """Assemble what is along the ragged axes for each index of the axes before them."""
+    first = next((d for d, axis in enumerate(space.axes) if axis in space.ragged), len(space.axes))
+    outer = space.shape[:first]
+    slices = Slices(space, tuple(range(first)), outer, np.empty(0, dtype=np.int64))
+    parts = []
+    for row in range(math.prod(outer)):
+        members, part = slices.members(row), slices.part(row)
+        if part.size != len(members):  # some have failed and were left out
+            part = Space(("_".join(part.axes),), (len(members),))
+        parts.append(assemble([values[k] for k in members.tolist()], part, form))
+    return _nest(parts, outer) if form == "list" else _objects(parts, outer)
 
 
 _NUMBERS = {bool: 0, int: 1, float: 2, complex: 3}

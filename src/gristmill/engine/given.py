@@ -13,6 +13,7 @@ from gristmill.engine import slices
 from gristmill.engine.deliver import deliver
 from gristmill.engine.job import Job
 from gristmill.engine.sources import Source
+from gristmill.plan.space import Space
 from gristmill.plan.stage import Argument, Constant, Element
 
 Array = np.ndarray[Any, Any]
@@ -23,7 +24,7 @@ def identities(argument: Argument, job: Job, source: Callable[[str], Source], po
     if isinstance(argument, Constant):
         return argument.given.digest
     if isinstance(argument, Element):
-        elements = job.space.elements(positions, argument.axes)
+        elements = job.space.elements(positions, argument.axes, _space(job, argument.source))
         return source(argument.source).digests(elements).tobytes()
     return slices.digests(source(argument.source), argument, job, positions)
 
@@ -40,7 +41,12 @@ def value(argument: Argument, job: Job, source: Callable[[str], Source], positio
         return argument.given.value
     where, read = np.array([position]), source(argument.source)
     if isinstance(argument, Element):
-        forms = read.forms(job.space.elements(where, argument.axes))
+        forms = read.forms(job.space.elements(where, argument.axes, _space(job, argument.source)))
         return deliver(forms, read.load, writable=True)[0]
-    elements, shape = next(slices.parts(argument, job, where))
-    return slices.gathered(read, argument, elements, shape)
+    elements, part = next(slices.parts(argument, job, where))
+    return slices.gathered(read, argument, elements, part)
+
+
+def _space(job: Job, source: str) -> Space:
+    """The indices of a source; nodes of the stage have those of the stage."""
+    return job.spaces.get(source, job.space)

@@ -34,8 +34,8 @@ class Job:
 
     space: Space
     tasks: tuple[Task, ...]
-    shapes: Mapping[str, tuple[int, ...]]
-    """Extents of the outputs that slices are taken from."""
+    spaces: Mapping[str, Space]
+    """The indices of what `sources` are."""
     dead: Mapping[str, Array]
     """Masks of the outputs, among these, that lack elements because their calls failed."""
     check_mutation: bool

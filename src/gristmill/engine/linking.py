@@ -41,8 +41,10 @@ class Linker:
         if not run.stage.axes or self._storage.spec.readonly or self._lacking:
             return lost
         for k, step in enumerate(run.stage.steps):
-            if run.storage(k) is not self._storage:
+            if run.storage(k) is not self._storage or step.inner or run.space.places is not None:
                 continue
+            if run.stage.number >= len(self._plan.stages):
+                continue  # partial results of a tree reduction
             locators = run.locators[k][positions]
             there = np.flatnonzero(locators >= 0)
             for segment, where, places in run.indexes[k].runs(locators[there]):
@@ -89,18 +91,20 @@ class Linker:
     def _view(self, run: StageRun) -> View:
         number = run.stage.number
         if number not in self._views:
-            directory = self._storage.layout.arrays / self._name(run.stage)
+            directory = self._storage.layout.arrays / self._name(run.stage, run.space.shape)
             self._views[number] = View(directory, run.stage.axes, run.space.shape, self._storage.chunks)
         return self._views[number]
 
-    def _name(self, stage: Stage) -> str:
+    def _name(self, stage: Stage, shape: tuple[int, ...]) -> str:
         """Identity of a stage with all that it depends on: the same map has the same view, and no other has."""
         stages = [
-            (earlier.axes, self._plan.space(earlier).shape, [_described(step) for step in earlier.steps])
+            (earlier.axes, [_described(step) for step in earlier.steps])
             for earlier in self._plan.stages[: stage.number + 1]
         ]
-        inputs = [(key, one.shape, checksum(one.digests)) for key, one in sorted(self._plan.inputs.items())]
-        return digest((stages, inputs)).hex()
+        inputs = [
+            (key, one.space.shape, checksum(one.digests)) for key, one in sorted(self._plan.inputs.items())
+        ]
+        return digest((stages, inputs, shape)).hex()
 
 
 def _described(step: Step) -> tuple[Any, ...]:
@@ -116,5 +120,5 @@ def _refs(codec: dict[str, Any], checksums: bytes, places: Array) -> list[ChunkR
     """The chunks of a segment's column, or None where it is packed."""
     if codec["kind"] != "chunk":
         return None
-    dtype, shape = codec["dtype"], tuple(codec["shape"])
-    return [ChunkRef(checksums[16 * k : 16 * k + 16], dtype, shape) for k in places.tolist()]
+    dtype, shape, compressor = codec["dtype"], tuple(codec["shape"]), codec.get("compressor", "")
+    return [ChunkRef(checksums[16 * k : 16 * k + 16], dtype, shape, compressor) for k in places.tolist()]

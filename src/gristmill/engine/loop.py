@@ -8,7 +8,7 @@ complete.
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +29,9 @@ from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
 from gristmill.identity.types import SIZE
 from gristmill.plan.compile import Plan
 from gristmill.plan.inputs import GivenOutput, MappedInput
-from gristmill.plan.stage import Constant, Stage
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Constant, Stage, Tree
+from gristmill.plan.tree import levels
 
 Array = np.ndarray[Any, Any]
 
@@ -152,6 +154,7 @@ class Loop:
         self._check_mutation = check_mutation
         self._on_landed = on_landed
         self._faults = FaultWatch(stores, on_store_error, observers, run_id)
+        self._stages = list(plan.stages)
         self._active: dict[int, _Active] = {}
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
@@ -204,27 +207,48 @@ class Loop:
         return not self._is_complete()
 
     def _is_complete(self) -> bool:
-        return len(self._active) == len(self._plan.stages) and all(a.complete for a in self._active.values())
+        return len(self._active) == len(self._stages) and all(a.complete for a in self._active.values())
 
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _start_stages(self) -> None:
-        for stage in self._plan.stages:
+        for stage in tuple(self._stages):
             if stage.number in self._active or not self._is_ready(stage):
                 continue
-            active = self._start(stage)
-            self._active[stage.number] = active
-            self.outcome.stages[stage.number] = active.run
-            self._tell(active, "on_stage_start")
-            self._landed(active, np.arange(active.run.size))
-            if active.complete:
-                self._tell(active, "on_stage_end")
+            if stage.is_tree:
+                self._grow(stage)
+                continue
+            with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
+                self._stores.refresh()
+                self._start_stage(stage)
+
+    def _grow(self, stage: Stage) -> None:
+        """Put the levels of a tree reduction in the place of what stands for them."""
+        name = next(a.source for a in stage.steps[0].arguments if isinstance(a, Tree))
+        sources = {a.source for a in stage.steps[0].arguments if not isinstance(a, Constant)}
+        spaces = self._spaces(sources)
+        kept = self._plan.space(stage, spaces)
+        free = 1 + max(one.number for one in self._stages)
+        at = self._stages.index(stage)
+        self._stages[at : at + 1] = levels(stage, kept, spaces[name], self._dead(stage).get(name), free)
+        self._start_stages()
+
+    def _start_stage(self, stage: Stage) -> None:
+        active = self._start(stage)
+        self._active[stage.number] = active
+        self.outcome.stages[stage.number] = active.run
+        self._tell(active, "on_stage_start")
+        self._landed(active, np.arange(active.run.size))
+        self._settle(active)
+        if active.complete:
+            self._tell(active, "on_stage_end")
 
     def _is_ready(self, stage: Stage) -> bool:
         return all(number in self._active and self._active[number].complete for number in stage.after)
 
     def _start(self, stage: Stage) -> _Active:
-        run = StageRun(self._plan, stage, self._sources(stage), self._stores, self._dead(stage))
+        sources = self._sources(stage)
+        run = StageRun(self._plan, stage, sources, self._spaces(sources), self._stores, self._dead(stage))
         run.check_mutation = self._check_mutation
         missing = run.examine(np.arange(run.size), files=True)
         active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
@@ -241,8 +265,19 @@ class Loop:
                 found[name] = self._inputs[name] if name in self._inputs else self._output(name)
         return found
 
+    def _stage_of(self, name: str) -> Stage:
+        return next(stage for stage in self._stages if name in stage.outputs)
+
+    def _spaces(self, names: Iterable[str]) -> dict[str, Space]:
+        return {
+            name: self._plan.inputs[name].space
+            if name in self._plan.inputs
+            else self._active[self._stage_of(name).number].run.space_of(name)
+            for name in names
+        }
+
     def _output(self, name: str) -> OutputSource:
-        return self._active[self._plan.stage_of(name).number].run.source(name)
+        return self._active[self._stage_of(name).number].run.source(name)
 
     def _dead(self, stage: Stage) -> dict[str, Array]:
         upstream = [self._active[number].run for number in stage.after]
@@ -334,6 +369,7 @@ class Loop:
         missing = active.run.examine(np.sort(positions))
         self._enqueue(active, missing)
         self._landed(active, np.setdiff1d(positions, missing.positions))
+        self._settle(active)
         self._note_progress(active)
 
     # -- taking in ----------------------------------------------------------------------------------------------
@@ -353,7 +389,13 @@ class Loop:
         finally:
             self._claims.drop(flight.claimed)
         self._landed(active, flight.positions)
+        self._settle(active)
         self._note_progress(active)
+
+    def _settle(self, active: _Active) -> None:
+        """Once all calls are made, see what they have made along axes; queue those of which something is gone."""
+        if active.complete and self.outcome.failed is None and len(again := active.run.settle()):
+            self._repeat(active, again, excused=False)
 
     def _landed(self, active: _Active, positions: Array) -> None:
         if not len(positions):
@@ -428,9 +470,7 @@ class Loop:
         """Have elements of an earlier map computed again, which this one was given by reference."""
         given = self._plan.inputs[name]
         if isinstance(given, GivenOutput):
-            self._tell_lost(
-                given.name, [tuple(map(int, np.unravel_index(p, given.shape))) for p in positions]
-            )
+            self._tell_lost(given.name, [given.space.index(position) for position in positions.tolist()])
             given.output.mend(positions)
 
     def _tell_lost(self, name: str, indices: Sequence[tuple[int, ...]]) -> None:
@@ -440,15 +480,19 @@ class Loop:
             )
 
     def _take_back(self, name: str, positions: Array) -> None:
-        upstream = self._active[self._plan.stage_of(name).number]
-        step = upstream.run.step_of(name)
-        output = upstream.run.stage.steps[step].outputs.index(name)
-        positions, locators = upstream.run.forget(step, positions)
+        upstream = self._active[self._stage_of(name).number]
+        run, step = upstream.run, upstream.run.step_of(name)
+        indices = [run.space_of(name).index(position) for position in positions.tolist()]
+        output = run.stage.steps[step].outputs.index(name)
+        if run.stage.steps[step].inner:
+            run.source(name).set_aside(positions)
+            positions, output = run.callers(name, positions), 0
+        positions, locators = run.forget(step, positions)
         if not len(positions):
             return  # they are being computed again already
-        upstream.run.storage(step).quarantine(upstream.run.indexes[step], locators, output)
+        run.storage(step).quarantine(run.indexes[step], locators, output)
         upstream.pending.append(positions)
-        self._tell_lost(name, [upstream.run.space.index(position) for position in positions.tolist()])
+        self._tell_lost(name, indices)
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
         """A process died with this batch: what it finished is kept, the rest is run one by one."""

@@ -4,6 +4,8 @@ What a map gives back, and what a reduction gets that asks for one: elements are
 are asked for.
 """
 
+import itertools
+import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,16 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 _BLOCK = 4096
 _ATTEMPTS = 3
+
+
+def root(space: Space, block: bytes) -> Root:
+    """Return the identity of all elements at once: of their digests in C order, and of where they are."""
+    places = b"" if space.places is None else np.ascontiguousarray(space.places, dtype="<i8").tobytes()
+    return merkle(space.shape, block + places)
+
+
+def _line(length: int) -> Space:
+    return Space(("element",), (length,))
 
 
 class MappedOutput:
@@ -45,7 +57,8 @@ class MappedOutput:
         self, name: str, space: Space, elements: OutputSource, mend: Callable[[Array], None]
     ) -> None:
         self.name = name
-        self._space = space
+        self.space = space
+        """Its indices."""
         self.elements = elements
         """Where they are."""
         self.mend = mend
@@ -55,22 +68,28 @@ class MappedOutput:
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of its axes; dimensions of the elements come after them and have none."""
-        return self._space.axes
+        return self.space.axes
 
     @property
     def extents(self) -> tuple[int, ...]:
-        """Lengths of its axes."""
-        return self._space.shape
+        """Lengths of its axes; of a ragged one, the greatest."""
+        return self.space.shape
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Lengths of its axes, then the shape of the elements where they are arrays of one shape and dtype."""
-        return self._space.shape + self._layout()[0]
+        """The shape that `numpy.asarray` gives.
+
+        Lengths of its axes, then the shape of the elements where they are arrays of one shape and dtype; of a
+        ragged output, lengths of the axes before the first ragged one, since the rest are arrays of their own.
+        """
+        if self.space.places is not None:
+            return self.space.shape[: self._first_ragged]
+        return self.space.shape + self._layout()[0]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype that `numpy.asarray` gives."""
-        return self._layout()[1]
+        return np.dtype(object) if self.space.places is not None else self._layout()[1]
 
     @property
     def ndim(self) -> int:
@@ -79,14 +98,18 @@ class MappedOutput:
 
     @property
     def missing(self) -> Array:
-        """Mask over the axes: True where there is no element, because its call failed or was skipped."""
-        return np.asarray((self.elements.locators == MISSING).reshape(self._space.shape))
+        """Mask over the axes: True where there is no element, because its call failed or was skipped.
+
+        Of a ragged output an object array of masks.
+        """
+        mask: Array = assemble(self.elements.missing.tolist(), self.space, "array")
+        return mask
 
     def __len__(self) -> int:
-        return self._space.shape[0]
+        return self.space.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
-        if len(self._space.axes) > 1:
+        if len(self.space.axes) > 1:
             yield from (self[k] for k in range(len(self)))
             return
         step = self.step
@@ -94,16 +117,36 @@ class MappedOutput:
             yield from self._values(np.arange(start, min(start + step, len(self))))
 
     def __getitem__(self, index: Any) -> Any:
-        every = np.arange(self._space.size).reshape(self._space.shape)
-        chosen = every[index]
+        if self.space.places is not None:
+            return self._ragged_item(index if isinstance(index, tuple) else (index,))
+        return self._chosen(np.arange(self.space.size).reshape(self.space.shape)[index])
+
+    def _chosen(self, chosen: Any) -> Any:
+        """The element at a position, or an array of those at an array of positions."""
         if np.ndim(chosen) == 0:
             return self._values(np.array([chosen]))[0]
         self._check_complete(chosen.reshape(-1))
-        return assemble(self._values(chosen.reshape(-1)), chosen.shape, "array")
+        part = Space(tuple(map(str, range(chosen.ndim))), chosen.shape)
+        return assemble(self._values(chosen.reshape(-1)), part, "array")
+
+    def _ragged_item(self, index: tuple[Any, ...]) -> Any:
+        """What an index selects of a ragged output: first where it fixes axes, then in the array that is left."""
+        if len(index) > len(self.space.axes):
+            raise IndexError(
+                f"{self.name!r} has {len(self.space.axes)} axes; {len(index)} indices were given"
+            )
+        fixed = list(itertools.takewhile(lambda one: hasattr(one, "__index__"), index))
+        slices, row = self.space.fixed([operator.index(one) for one in fixed])
+        members, part = slices.members(row), slices.part(row)
+        rest = index[len(fixed) :]
+        if part.places is None:
+            return self._chosen(members.reshape(part.shape)[rest])
+        self._check_complete(members)
+        return assemble(self._values(members), part, "array")[rest]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:  # noqa: FBT001 - numpy's protocol
         if self._array is None:
-            self._check_complete(np.arange(self._space.size))
+            self._check_complete(np.arange(self.space.size))
             self._array = self._read_array()
         array = self._array if dtype is None else self._array.astype(dtype, copy=False)
         if array is not self._array:
@@ -118,28 +161,38 @@ class MappedOutput:
         GristmillError
             Elements are missing, because their calls failed.
         """
-        every = np.arange(self._space.size)
+        every = np.arange(self.space.size)
         self._check_complete(every)
-        return merkle(self._space.shape, self.elements.digests(every).tobytes())
+        return root(self.space, self.elements.digests(every).tobytes())
 
     def tolist(self) -> list[Any]:
         """Return nested lists of the exact elements; None where one is missing."""
         values: list[Any] = []
-        for start in range(0, self._space.size, _BLOCK):
-            positions = np.arange(start, min(start + _BLOCK, self._space.size))
+        for start in range(0, self.space.size, _BLOCK):
+            positions = np.arange(start, min(start + _BLOCK, self.space.size))
             values += self._values(positions, absent=None)
-        nested: list[Any] = assemble(values, self._space.shape, "list")
+        nested: list[Any] = assemble(values, self.space, "list")
         return nested
 
     def masked(self) -> "np.ma.MaskedArray[Any, Any]":
-        """Return a masked array, in which missing elements are masked."""
+        """Return a masked array, in which missing elements are masked.
+
+        Raises
+        ------
+        GristmillError
+            The output is ragged.
+        """
+        if self.space.places is not None:
+            raise GristmillError(
+                f"{self.name!r} is ragged, which no masked array is; use .tolist() and .missing"
+            )
         there = np.flatnonzero(self.elements.locators != MISSING)
-        values = assemble(self._values(there), (len(there),), "array")
-        data = np.zeros((self._space.size, *values.shape[1:]), dtype=values.dtype)
+        values = assemble(self._values(there), _line(len(there)), "array")
+        data = np.zeros((self.space.size, *values.shape[1:]), dtype=values.dtype)
         data[there] = values
         mask = np.ones(data.shape, dtype=bool)
         mask[there] = False
-        shape = self._space.shape + data.shape[1:]
+        shape = self.space.shape + data.shape[1:]
         return np.ma.MaskedArray(data.reshape(shape), mask.reshape(shape))
 
     @property
@@ -153,6 +206,10 @@ class MappedOutput:
         """
         from gristmill.storage.zarrstore import open_array
 
+        if self.space.places is not None:
+            raise GristmillError(
+                f"{self.name!r} is ragged, which no zarr array is; use result[{self.name!r}].tolist()"
+            )
         shape, dtype = self._layout()
         if dtype.kind not in "biufc" or dtype.char in "gG":
             raise GristmillError(
@@ -165,13 +222,13 @@ class MappedOutput:
             value = self._values(np.array([position]))[0]
             return np.ascontiguousarray(np.asarray(value, dtype=stored))
 
-        return open_array(self._space.axes, self._space.shape, self._space.shape + shape, dtype, element)
+        return open_array(self.space.axes, self.space.shape, self.space.shape + shape, dtype, element)
 
     def to_zarr(self, path: str) -> "ZarrArray[Any]":
         """Write a zarr array of its own to `path`, chunked as here, and return it."""
         from gristmill.storage.zarrstore import copy_array
 
-        return copy_array(self.zarr, self._space.axes, path)
+        return copy_array(self.zarr, self.space.axes, path)
 
     def scalar(self) -> Any:
         """Return the one element of an output without axes."""
@@ -180,6 +237,10 @@ class MappedOutput:
                 f"{self.name!r} has no value, because a call it needs failed; see result.errors"
             )
         return self._values(np.zeros(1, dtype=np.int64))[0]
+
+    @property
+    def _first_ragged(self) -> int:
+        return next(d for d, axis in enumerate(self.space.axes) if axis in self.space.ragged)
 
     @property
     def step(self) -> int:
@@ -194,10 +255,13 @@ class MappedOutput:
 
     def at(self, space: Space, positions: Array) -> list[Any]:
         """Return the elements for `positions` of a space that has all axes of this output; None where missing."""
-        return self._values(space.elements(positions, self._space.axes), absent=None)
+        return self._values(space.elements(positions, self.space.axes, self.space), absent=None)
 
     def __repr__(self) -> str:
-        named = ", ".join(f"{axis}={n}" for axis, n in zip(self._space.axes, self._space.shape, strict=True))
+        named = ", ".join(
+            f"{axis}≤{n}" if axis in self.space.ragged else f"{axis}={n}"
+            for axis, n in zip(self.space.axes, self.space.shape, strict=True)
+        )
         missing = int(np.count_nonzero(self.elements.locators == MISSING))
         return f"<MappedOutput {self.name}[{named}]{f', {missing} missing' if missing else ''}>"
 
@@ -216,28 +280,30 @@ class MappedOutput:
             if kind in ("scalar", "array", "chunk"):
                 return shape, np.dtype(dtype)
         array = assemble(
-            self._values(np.flatnonzero(self.elements.locators != MISSING)), (len(there),), "array"
+            self._values(np.flatnonzero(self.elements.locators != MISSING)), _line(len(there)), "array"
         )
         return array.shape[1:], array.dtype
 
     def _read_array(self) -> Array:
-        packed = self._retry(self.elements.packed, np.arange(self._space.size))
+        if self.space.places is not None:
+            return np.asarray(assemble(self._values(np.arange(self.space.size)), self.space, "array"))
+        packed = self._retry(self.elements.packed, np.arange(self.space.size))
         if packed is not None:
-            return np.asarray(packed.reshape(self._space.shape + packed.shape[1:]))
+            return np.asarray(packed.reshape(self.space.shape + packed.shape[1:]))
         shape, dtype = self._layout()
         if dtype == np.dtype(object):
-            return np.asarray(assemble(self._values(np.arange(self._space.size)), self._space.shape, "array"))
-        array = np.empty((self._space.size, *shape), dtype=dtype)
-        for start in range(0, self._space.size, 64):
-            positions = np.arange(start, min(start + 64, self._space.size))
+            return np.asarray(assemble(self._values(np.arange(self.space.size)), self.space, "array"))
+        array = np.empty((self.space.size, *shape), dtype=dtype)
+        for start in range(0, self.space.size, 64):
+            positions = np.arange(start, min(start + 64, self.space.size))
             for position, value in zip(positions, self._values(positions), strict=True):
                 array[position] = value
-        return array.reshape(self._space.shape + shape)
+        return array.reshape(self.space.shape + shape)
 
     def _check_complete(self, positions: Array) -> None:
         missing = np.flatnonzero(self.elements.locators[positions] == MISSING)
         if len(missing):
-            index = self._space.index(int(positions[missing[0]]))
+            index = self.space.index(int(positions[missing[0]]))
             raise GristmillError(
                 f"{len(missing)} of {len(positions)} elements of {self.name!r} are missing, the first at {index}: "
                 "their calls failed (see result.errors). Use .masked() for a masked array, or .tolist()"

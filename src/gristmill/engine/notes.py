@@ -9,7 +9,7 @@ import numpy as np
 
 from gristmill.graph.node import Node
 from gristmill.identity.code.walk import python_version
-from gristmill.plan.stage import Argument, Constant, Slice
+from gristmill.plan.stage import Argument, Constant, Slice, Span
 from gristmill.storage.code_record import CodeRecord
 
 _REPR_LENGTH = 80
@@ -43,7 +43,7 @@ def constant_notes(arguments: Iterable[Argument], private: Iterable[str]) -> dic
 def code_record(node: Node, arguments: Iterable[Argument]) -> CodeRecord:
     """Return the record of the code that a node has now."""
     report = node.code
-    forms = {a.parameter: a.form if isinstance(a, Slice) else "value" for a in arguments}
+    forms = {a.parameter: a.form if isinstance(a, Slice | Span) else "value" for a in arguments}
     return CodeRecord(
         node_name(node),
         node.output_names,

@@ -34,7 +34,7 @@ class Runner:
             check_mutation=job.check_mutation,
             feeds=not taken.isdisjoint(task.node.output_names),
         )
-        self.index = storage.index(task.prefix)
+        self.index = storage.index(task.prefix, len(task.node.output_names))
         self.inner = [a.source for a in task.arguments if isinstance(a, Element) and a.source in made_here]
         self.twin = any(other.prefix == task.prefix for other in job.tasks[:number])
         """Whether the same function comes earlier in the stage, and may have made the same calls."""
@@ -54,6 +54,11 @@ class Runner:
     def provenance(self, columns: dict[str, bytes]) -> Provenance:
         """Return what a record says of where its calls' arguments came from."""
         return Provenance(self._name, self.notes, columns)
+
+    @property
+    def element_provenance(self) -> Provenance:
+        """Return what a record says of elements along axes that calls have made: the calls' own say the rest."""
+        return Provenance(self._name, {}, {})
 
     def describe(self) -> None:
         """Keep a record of the code whose calls have just been committed, unless there is one."""

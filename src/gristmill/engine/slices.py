@@ -5,48 +5,56 @@ argument that is asked for as `zarr.Array` or `MappedOutput` reads them when the
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gristmill.engine.deliver import assemble
+from gristmill.engine.deliver import Alone, as_form, assemble
 from gristmill.engine.job import Job
-from gristmill.engine.mapped import MappedOutput
-from gristmill.engine.sources import DIGEST, OutputSource, Source
+from gristmill.engine.mapped import MappedOutput, root
+from gristmill.engine.sources import DIGEST, OutputSource, Source, load_input
 from gristmill.errors import IntegrityError
 from gristmill.identity.digest import merkle
-from gristmill.plan.space import Space
-from gristmill.plan.stage import Slice
+from gristmill.plan.space import Slices, Space
+from gristmill.plan.stage import Slice, Span
 from gristmill.storage.index import MISSING
 
 Array = np.ndarray[Any, Any]
 LAZY = ("zarr", "lazy")
 
 
-def parts(argument: Slice, job: Job, positions: Array) -> Iterator[tuple[Array, tuple[int, ...]]]:
-    """Yield, for each of `positions`, the elements that its slice takes and the shape they are delivered in.
+def parts(argument: Slice | Span, job: Job, positions: Array) -> Iterator[tuple[Array, Space]]:
+    """Yield, for each of `positions`, the elements that its slice takes, and their space.
 
-    Elements whose calls failed are left out; what remains of several axes is delivered along one.
+    Elements whose calls failed are left out; what remains of several dense axes is delivered along one.
     """
-    rows, taken = _rows(argument, job, positions)
-    for row in taken.tolist():
-        yield _left(argument, job, rows[row])
+    if isinstance(argument, Span):
+        for position in positions.tolist():
+            elements = argument.members(position)
+            yield elements, Space(argument.reduced, (len(elements),))
+        return
+    found = _slices(argument, job, positions)
+    for row in found.taken.tolist():
+        yield _part(argument, job, found, row)
 
 
-def digests(source: Source, argument: Slice, job: Job, positions: Array) -> bytes:
+def digests(source: Source, argument: Slice | Span, job: Job, positions: Array) -> bytes:
     """Return the Merkle root of each call's slice, or the one of all: elements are not read for that."""
-    rows, taken = _rows(argument, job, positions)
-    used, places = np.unique(taken, return_inverse=True)
+    if isinstance(argument, Span):
+        return b"".join([_span_root(source, argument, position) for position in positions.tolist()])
+    found = _slices(argument, job, positions)
+    used, places = np.unique(found.taken, return_inverse=True)
     roots = []
     for row in used.tolist():
-        elements, shape = _left(argument, job, rows[row])
-        roots.append(merkle(shape, source.digests(elements).tobytes()))
+        elements, part = _part(argument, job, found, row)
+        roots.append(root(part, source.digests(elements).tobytes()))
     if argument.is_whole and len(positions):
-        return roots[0]
+        return bytes(roots[0])
     return np.array(roots, dtype=DIGEST)[places].tobytes()
 
 
-def gathered(source: Source, argument: Slice, elements: Array, shape: tuple[int, ...]) -> Any:
+def gathered(source: Source, argument: Slice | Span, elements: Array, part: Space) -> Any:
     """Return the slice as its parameter asks for it, of private copies of the elements.
 
     Raises
@@ -55,40 +63,39 @@ def gathered(source: Source, argument: Slice, elements: Array, shape: tuple[int,
         An element cannot be read.
     """
     if argument.form in LAZY:
-        return reader(source, argument, elements, shape, _nothing)
-    return assembled([source.load(form) for form in source.forms(elements)], argument, shape)
+        return reader(source, argument, elements, part, _nothing)
+    return assembled([source.load(form) for form in source.forms(elements)], argument, part)
 
 
-def assembled(values: Sequence[Any], argument: Slice, shape: tuple[int, ...]) -> Any:
+def assembled(values: Sequence[Any], argument: Slice | Span, part: Space) -> Any:
     """Return elements in C order in the form that their parameter asks for."""
-    return assemble(values, shape, "list" if argument.form == "list" else "array")
+    return assemble(values, part, "list" if argument.form == "list" else "array")
 
 
 def reader(
-    source: Source, argument: Slice, elements: Array, shape: tuple[int, ...], lost: Callable[[Array], None]
+    source: Source, argument: Slice | Span, elements: Array, part: Space, lost: Callable[[Array], None]
 ) -> Any:
     """Return what reads the elements of a slice when it is asked for them.
 
     Parameters
     ----------
-    source, argument, elements, shape
+    source, argument, elements, part
         What it reads.
     lost
         Called with the positions, in the source, of elements that cannot be read; an `IntegrityError` in the
         function that reads them follows.
     """
     assert isinstance(source, OutputSource)  # noqa: S101 - for the type checker: only outputs are sliced
-    part = source.part(elements)
-    axes = argument.reduced if len(shape) == len(argument.reduced) else ("_".join(argument.reduced),)
+    chosen = source.part(elements)
 
     def mend(places: Array) -> None:
-        if len(gone := elements[part.damaged(places)]):
+        if len(gone := elements[chosen.damaged(places)]):
             lost(gone)
             raise IntegrityError(
                 f"{len(gone)} elements of {argument.source!r} are lost; they are computed again"
             )
 
-    output = MappedOutput(argument.source.partition("[")[0], Space(axes, shape), part, mend)
+    output = MappedOutput(argument.source.partition("[")[0], part, chosen, mend)
     return output.zarr if argument.form == "zarr" else output
 
 
@@ -98,25 +105,48 @@ def vanished(source: Source, elements: Array) -> Array:
     return np.asarray(elements[source.locators[elements] == MISSING])
 
 
-def lacking(argument: Slice, job: Job, positions: Array) -> Array:
+def lacking(argument: Slice | Span, job: Job, positions: Array) -> Array:
     """Mask of the positions whose slice lacks an element, because its call failed."""
     dead = job.dead.get(argument.source)
     if dead is None:
         return np.zeros(len(positions), dtype=bool)
-    return job.space.meets(dead, positions, argument.axes, job.shapes[argument.source])
+    if isinstance(argument, Span):
+        return np.array([dead[argument.members(p)].any() for p in positions.tolist()], dtype=bool)
+    return job.space.meets(dead, positions, argument.axes, job.spaces[argument.source])
 
 
-def _rows(argument: Slice, job: Job, positions: Array) -> tuple[Array, Array]:
-    return job.space.slices(positions, argument.axes, job.shapes[argument.source])
+def handed(argument: Slice | Span, position: int, values: Sequence[Any], part: Space) -> Any:
+    """Return what a call gets of the elements of its slice; `Alone` where there is nothing to call for."""
+    if not isinstance(argument, Span) or not argument.passes[position]:
+        return assembled(values, argument, part)
+    if values:
+        return Alone(values[0])
+    assert argument.initial is not None  # noqa: S101 - else the levels would not have been made
+    return Alone(load_input(as_form(argument.initial.value)))
 
 
-def _left(argument: Slice, job: Job, elements: Array) -> tuple[Array, tuple[int, ...]]:
+def _span_root(source: Source, argument: Span, position: int) -> bytes:
+    """Identity of a group; that of one element which goes on as it is differs from that of a list of one."""
+    elements = argument.members(position)
+    digests = source.digests(elements).tobytes()
+    if not argument.passes[position]:
+        return bytes(merkle((len(elements),), digests))
+    if not len(elements) and argument.initial is not None:
+        digests = argument.initial.digest
+    return bytes(merkle((), digests + bytes(len(elements))))
+
+
+def _slices(argument: Slice, job: Job, positions: Array) -> Slices:
+    return job.space.slices(positions, argument.axes, job.spaces[argument.source])
+
+
+def _part(argument: Slice, job: Job, found: Slices, row: int) -> tuple[Array, Space]:
+    elements, part = found.members(row), found.part(row)
+    part = replace(part, axes=argument.reduced)
     dead = job.dead.get(argument.source)
-    if dead is not None and dead[elements].any():
-        left = elements[~dead[elements]]
-        return left, (len(left),)
-    shape = job.shapes[argument.source]
-    return elements, tuple(n for n, axis in zip(shape, argument.axes, strict=True) if axis is None)
+    if dead is not None and (gone := dead[elements]).any():
+        return elements[~gone], part.without(gone)
+    return elements, part
 
 
 def _nothing(_positions: Array) -> None:

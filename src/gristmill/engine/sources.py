@@ -20,7 +20,7 @@ from gristmill.plan.inputs import GivenOutput, MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
 from gristmill.storage.elements import SCALARS, Made, Pickled, pickle_value
 from gristmill.storage.index import MISSING, KeyIndex
-from gristmill.storage.local import LocalStorage, StoreSpec
+from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 DIGEST = np.dtype(f"V{SIZE}")
@@ -179,6 +179,11 @@ class OutputSource:
             return self._maker.make(form)
         return self.storage.value(form)
 
+    @property
+    def missing(self) -> Array:
+        """Mask of the elements that are nowhere."""
+        return np.asarray(self.locators == MISSING)
+
     def part(self, positions: Array) -> "OutputSource":
         """Return the elements at `positions` as a source of their own."""
         digests = None if self._digests is None else take(self._digests, positions)
@@ -212,7 +217,9 @@ class OutputSource:
         known[there] = self.index.digests(self.locators[there], self.output)
         known.tofile(digests)
         maker = self._maker.publish(path.with_name(f"{path.name}-m")) if self._maker else None
-        return PublishedOutput(self.storage.spec, self.index.group, self.output, rows, digests, maker)
+        return PublishedOutput(
+            self.storage.spec.location, self.index.group, self.output, rows, digests, maker
+        )
 
 
 def open_input(given: MappedInput | GivenOutput) -> Source:
@@ -259,7 +266,8 @@ class PublishedInput:
 class PublishedOutput:
     """The output of another stage, by segment numbers, which mean the same in every process."""
 
-    store: StoreSpec
+    location: str
+    """Of the store. No more of how it is opened: a secret must not get into a file."""
     group: bytes
     output: int
     rows: str
@@ -268,7 +276,7 @@ class PublishedOutput:
 
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
-        storage = stores.open_other(self.store)
+        storage = stores.at(self.location)
         rows = _map(self.rows, np.dtype(np.int64)).reshape(-1, 2)
         index = storage.index(self.group)
         storage.refresh()

@@ -15,9 +15,11 @@ from gristmill.engine.job import Job, Task
 from gristmill.engine.maker import Maker
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
+from gristmill.engine.spread import Spread
 from gristmill.engine.stores import Stores
 from gristmill.identity.keys import call_keys
 from gristmill.plan.compile import Plan
+from gristmill.plan.space import Space
 from gristmill.plan.stage import Argument, Constant, Element, Stage, Step
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import LocalStorage
@@ -54,8 +56,8 @@ class StageRun:
     ----------
     plan, stage
         What it is.
-    sources
-        Everything its arguments come from outside the stage.
+    sources, spaces
+        Everything its arguments come from outside the stage, and the indices of that.
     stores
         Where its results are looked up.
     dead
@@ -69,6 +71,7 @@ class StageRun:
         plan: Plan,
         stage: Stage,
         sources: Mapping[str, Source],
+        spaces: Mapping[str, Space],
         stores: Stores,
         dead: Mapping[str, Array],
         *,
@@ -76,12 +79,12 @@ class StageRun:
     ) -> None:
         self.plan = plan
         self.stage = stage
-        self.space = plan.space(stage)
+        self.space = plan.space(stage, spaces)
         self.stores = stores
         self.sources = sources
         self.size = self.space.size
         self.locators = [np.full(self.size, MISSING, dtype=np.int64) for _ in stage.steps]
-        self.indexes = [stores.of(step.node).index(step.prefix) for step in stage.steps]
+        self.indexes = [stores.of(step.node).index(step.prefix, len(step.outputs)) for step in stage.steps]
         self.failures: dict[tuple[int, int], Failure] = {}
         self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         self.computed = 0
@@ -90,8 +93,8 @@ class StageRun:
         self._repair = repair
         self.check_mutation = False
         """Whether workers identify arguments again after each call."""
-        known = {name: one.shape for name, one in plan.inputs.items()} | dict(plan.shapes)
-        self._shapes = {name: known[name] for name in sources}
+        self._spaces = {name: spaces[name] for name in sources}
+        self._spread: dict[int, Spread] = {}
         self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
         self._upstream_dead: dict[str, Array] = {}
         self.mark_dead(dead)
@@ -100,14 +103,14 @@ class StageRun:
     def job(self) -> Job:
         """What a worker needs; its sources are this process's."""
         tasks = tuple(Task.of(step) for step in self.stage.steps)
-        return Job(self.space, tasks, self._shapes, self._upstream_dead, self.check_mutation, self.sources)
+        return Job(self.space, tasks, self._spaces, self._upstream_dead, self.check_mutation, self.sources)
 
     def _job_of(self, step: Step) -> Job:
         """What is needed to make one call of a step, wherever its arguments come from."""
         names = {argument.source for argument in step.arguments if not isinstance(argument, Constant)}
         sources = {name: self._source(name) for name in names}
         tasks = (Task.of(step),)
-        return Job(self.space, tasks, self._shapes, self._upstream_dead, self.check_mutation, sources)
+        return Job(self.space, tasks, self._spaces, self._upstream_dead, self.check_mutation, sources)
 
     def examine(self, positions: Array, *, files: bool = False) -> Missing:
         """Look up all steps at `positions`; with `files`, what they returned on disk has to be there as well."""
@@ -132,6 +135,8 @@ class StageRun:
         k = self._step_of[name]
         step = self.stage.steps[k]
         output = step.outputs.index(name)
+        if step.inner:
+            return self.spread(k).source(output)
         maker = None if step.node.cache else Maker(self._job_of(step), self.storage(k))
         return OutputSource(self.storage(k), self.indexes[k], self.locators[k], output, maker=maker)
 
@@ -159,8 +164,45 @@ class StageRun:
         return known, locators
 
     def dead_positions(self, name: str) -> Array:
-        """Return the mask of positions at which `name` has no value because of a failure."""
-        return self.dead[self._step_of[name]]
+        """Return the mask of the elements of `name` that have no value because of a failure."""
+        k = self._step_of[name]
+        return self.spread(k).dead if self.stage.steps[k].inner else self.dead[k]
+
+    def space_of(self, name: str) -> Space:
+        """Return the indices of the output `name`."""
+        k = self._step_of[name]
+        return self.spread(k).space if self.stage.steps[k].inner else self.space
+
+    def spread(self, step: int) -> Spread:
+        """Return the elements along the axes that the calls of a step have made, once they have.
+
+        Raises
+        ------
+        RaggedError
+            The calls have made axes of different lengths, and the mapspec does not say that they may.
+        """
+        if step not in self._spread:
+            self._spread[step] = Spread(self, step)
+        return self._spread[step]
+
+    def is_spread(self, step: int) -> bool:
+        """Whether it is known what the calls of a step have made along axes."""
+        return step in self._spread
+
+    def settle(self) -> Array:
+        """Return the positions whose calls have to be made again, since what they made along axes is gone."""
+        again = []
+        for k, step in enumerate(self.stage.steps):
+            if step.inner:
+                if k in self._spread:
+                    self._spread[k].find()
+                again.append(self.spread(k).unsettled())
+        return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *again]))
+
+    def callers(self, name: str, elements: Array) -> Array:
+        """Return the positions of the calls that have made elements of the output `name`."""
+        k = self._step_of[name]
+        return np.unique(self.spread(k).calls[elements]) if self.stage.steps[k].inner else elements
 
     @property
     def cached(self) -> int:
@@ -208,7 +250,8 @@ class StageRun:
                 elif (mask := self._upstream_dead.get(argument.source)) is None:
                     continue
                 elif isinstance(argument, Element):
-                    self.dead[k] |= mask[self.space.elements(everything, argument.axes)]
+                    space = self._spaces[argument.source]
+                    self.dead[k] |= mask[self.space.elements(everything, argument.axes, space)]
                 elif step.node.errors == "skip":
                     self.dead[k] |= slices.lacking(argument, job, everything)
 

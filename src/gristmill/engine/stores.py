@@ -1,17 +1,27 @@
 """The stores of one run: the one that is kept, and a private one for what `cache=False` keeps nothing of."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
 
 from gristmill.graph.node import Node
 from gristmill.storage.local import LocalStorage, StoreSpec
+from gristmill.storage.seal import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class StoresSpec:
-    """How to open the same stores in another process."""
+    """How to open the same stores in another process.
+
+    Its pickle has the secrets in it: it goes through a pipe and is never written to a file. A `StoreSpec` with a
+    secret cannot be pickled otherwise.
+    """
 
     kept: StoreSpec
     private: StoreSpec | None
+    others: tuple[StoreSpec, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revealed, tuple(_reveal(spec) for spec in (self.kept, self.private, *self.others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +33,20 @@ class Stores:
 
     kept: LocalStorage
     private: LocalStorage | None = None
-    others: dict[StoreSpec, LocalStorage] = field(default_factory=dict, compare=False)
+    others: tuple[LocalStorage, ...] = ()
     """Where outputs of earlier maps are read from, which kept them elsewhere."""
 
     @classmethod
     def open(cls, spec: StoresSpec) -> "Stores":
         """Open the stores that `spec` names."""
-        return cls(LocalStorage(spec.kept), LocalStorage(spec.private) if spec.private else None)
+        private = LocalStorage(spec.private) if spec.private else None
+        return cls(LocalStorage(spec.kept), private, tuple(LocalStorage(one) for one in spec.others))
 
     @property
     def spec(self) -> StoresSpec:
         """How to open them elsewhere."""
-        return StoresSpec(self.kept.spec, self.private.spec if self.private else None)
+        private = self.private.spec if self.private else None
+        return StoresSpec(self.kept.spec, private, tuple(storage.spec for storage in self.others))
 
     @property
     def bytes_written(self) -> int:
@@ -60,14 +72,10 @@ class Stores:
         """Return where the results of `node` go."""
         return self.kept if node.cache or self.private is None else self.private
 
-    def open_other(self, spec: StoreSpec) -> LocalStorage:
-        """Return the store of that kind: one of these two, or another to read from."""
-        for storage in (self.kept, self.private):
-            if storage is not None and storage.spec == spec:
-                return storage
-        if spec not in self.others:
-            self.others[spec] = LocalStorage(spec)
-        return self.others[spec]
+    def at(self, location: str) -> LocalStorage:
+        """Return the store at `location`, one of these."""
+        known = (self.kept, self.private, *self.others)
+        return next(one for one in known if one is not None and one.spec.location == location)
 
     def refresh(self) -> bool:
         """Take in what others have appended; return whether there was anything."""
@@ -76,7 +84,24 @@ class Stores:
 
     def close(self) -> None:
         """Close all of them."""
-        for storage in (self.kept, self.private, *self.others.values()):
+        for storage in (self.kept, self.private, *self.others):
             if storage is not None:
                 storage.close()
-        self.others.clear()
+
+
+_Revealed = tuple[StoreSpec, bytes | None] | None
+
+
+def _reveal(spec: StoreSpec | None) -> _Revealed:
+    if spec is None:
+        return None
+    return replace(spec, secret=None), spec.secret.reveal() if spec.secret is not None else None
+
+
+def _revealed(kept: tuple[StoreSpec, bytes | None], private: _Revealed, *others: Any) -> StoresSpec:
+    hidden = _hidden(*private) if private is not None else None
+    return StoresSpec(_hidden(*kept), hidden, tuple(_hidden(*other) for other in others))
+
+
+def _hidden(spec: StoreSpec, secret: bytes | None) -> StoreSpec:
+    return replace(spec, secret=Secret.given(secret))

@@ -12,6 +12,7 @@ from gristmill.engine.notes import constant_notes
 from gristmill.errors import IntegrityError
 from gristmill.explain.report import counted, shown
 from gristmill.explain.survey import StepSurvey
+from gristmill.plan.space import Space
 from gristmill.plan.stage import Constant, Element
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.local import LocalStorage
@@ -202,21 +203,19 @@ class Comparison:
         """Where in what it comes from an argument is, like ``x[17]`` or ``x[3:5]``, and how many there are."""
         if not argument.axes:
             return name, 1
-        plan = self._survey.survey.plan
-        source = argument.source
-        shape = plan.inputs[source].shape if source in plan.inputs else plan.shapes[source]
-        elements = np.unique(self._survey.run.space.elements(positions, argument.axes))
+        space = self._survey.survey.space(argument.source)
+        elements = np.unique(self._survey.run.space.elements(positions, argument.axes, space))
         count = len(elements)
-        if len(shape) == 1 and count > 1 and int(elements[-1] - elements[0]) == count - 1:
+        if len(space.shape) == 1 and count > 1 and int(elements[-1] - elements[0]) == count - 1:
             return f"{name}[{elements[0]}:{elements[-1] + 1}]", count
         some = elements[:_PLACES_NAMED].tolist()
-        texts = [f"{name}[{_index(place, shape)}]" for place in some]
+        texts = [f"{name}[{_index(place, space)}]" for place in some]
         more = f", … ({counted(count, 'of them', 'of them')})" if count > len(some) else ""
         return ", ".join(texts) + more, count
 
 
-def _index(position: int, shape: tuple[int, ...]) -> str:
-    return shown(tuple(int(k) for k in np.unravel_index(position, shape))).strip("()")
+def _index(position: int, space: Space) -> str:
+    return shown(space.index(position)).strip("()")
 
 
 def _half(noted: Noted) -> int:

@@ -14,6 +14,9 @@ from gristmill.explain.report import Explanation, Finding, Index, NodeExplanatio
 from gristmill.explain.survey import StepSurvey, Survey
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
+from gristmill.plan.stage import Step
+from gristmill.plan.tree import LEVEL
+from gristmill.storage.gone import Gone
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.local import LocalStorage, StoreSpec
 from gristmill.storage.segment import COLLECTED, DAMAGED, EDITED
@@ -46,7 +49,11 @@ def explain(plan: Plan, storage: LocalStorage | None) -> Explanation:
         Where results are; None where nothing is kept.
     """
     survey = Survey(plan, opened(storage))
-    return Explanation(tuple(_node(step, keeps=storage is not None) for step in survey.steps()))
+    nodes = {step.place: _node(step, keeps=storage is not None) for step in survey.steps()}
+    for stage in plan.stages:
+        for number, step in enumerate(stage.steps if stage.number in survey.unknown else ()):
+            nodes[stage.number, number] = _unknown(step, stage.axes, survey.unknown[stage.number])
+    return Explanation(tuple(nodes[place] for place in sorted(nodes)))
 
 
 def opened(storage: LocalStorage | None) -> LocalStorage:
@@ -70,6 +77,14 @@ def _node(survey: StepSurvey, *, keeps: bool) -> NodeExplanation:
         sorted_out.findings(),
         node.code.unfollowed,
     )
+
+
+def _unknown(step: Step, axes: tuple[str, ...], reads: Sequence[str]) -> NodeExplanation:
+    """What can be said of calls nobody can count yet."""
+    reason = f"depends on {_listed(reads)}, which will run and says how many calls there are"
+    node = step.node
+    finding = Finding((), 0, "miss", reason)
+    return NodeExplanation(node.name, node.output_names, axes, 0, 0, 0, (finding,), node.code.unfollowed)
 
 
 @dataclass
@@ -110,6 +125,9 @@ def _explain_misses(survey: StepSurvey, calls: _Sorted, *, keeps: bool) -> None:
         calls.add(~calls.done, "miss", _fixed(_NOT_KEPT))
         return
     index = survey.run.indexes[survey.number]
+    _explain_collected(survey, index, calls)
+    if not len(calls.left):
+        return
     if not index.segments:
         calls.add(~calls.done, "miss", _fixed(_code(survey, index)))
         return
@@ -140,6 +158,13 @@ def _explain_lost(survey: StepSurvey, index: KeyIndex, calls: _Sorted) -> None:
     for word in sorted({word for word in why.tolist() if word}):
         text = _LOST.get(word, _LOST[DAMAGED])
         calls.add(_mask(left[why == word], survey.run.size), "miss", _fixed(text))
+
+
+def _explain_collected(survey: StepSurvey, index: KeyIndex, calls: _Sorted) -> None:
+    """Sort out what was deleted to make room."""
+    left = calls.left
+    gone = Gone(survey.survey.storage.ledger, index.group).among(survey.run.keys(survey.number, left))
+    calls.add(_mask(left[gone], survey.run.size), "miss", _fixed(_LOST[COLLECTED]))
 
 
 def _code(survey: StepSurvey, index: KeyIndex) -> str:
@@ -174,8 +199,12 @@ def _ranges(positions: Array, space: Space) -> tuple[tuple[Index, Index], ...]:
 def _indices(positions: Array, space: Space) -> Iterator[Index]:
     if not space.axes:
         return iter([()] * len(positions))
-    return zip(*(along.tolist() for along in np.unravel_index(positions, space.shape)), strict=True)
+    return zip(*(along.tolist() for along in space.coordinates(positions)), strict=True)
 
 
 def _listed(names: Sequence[str]) -> str:
+    names = [
+        f"partial results of {name.partition(LEVEL)[0]}" if LEVEL in name else name
+        for name in dict.fromkeys(names)
+    ]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

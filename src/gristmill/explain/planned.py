@@ -10,7 +10,8 @@ from gristmill.explain.findings import opened
 from gristmill.explain.report import counted
 from gristmill.explain.survey import StepSurvey, Survey
 from gristmill.plan.compile import Plan
-from gristmill.plan.stage import Stage
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Step
 from gristmill.storage.local import LocalStorage
 
 
@@ -43,13 +44,17 @@ class StagePlan:
 
     axes: tuple[str, ...]
     shape: tuple[int, ...]
-    """Extents of the axes."""
+    """Extents of the axes; empty while they are not known, because calls that make them have to run first."""
     nodes: tuple[NodePlan, ...]
     after: tuple[int, ...]
     """Positions in `RunPlan.stages` of the stages that have to be complete before."""
 
     def __str__(self) -> str:
-        space = " × ".join(f"{axis}={n:,}" for axis, n in zip(self.axes, self.shape, strict=True))
+        shape = self.shape or ("?",) * len(self.axes)
+        space = " × ".join(
+            f"{axis}={n:,}" if isinstance(n, int) else f"{axis}={n}"
+            for axis, n in zip(self.axes, shape, strict=True)
+        )
         waits = f", after {', '.join(str(number + 1) for number in self.after)}" if self.after else ""
         head = f"over {space}" if space else "once"
         return "\n".join([head + waits, *(f"   {node}" for node in self.nodes)])
@@ -109,15 +114,27 @@ def outline(plan: Plan, storage: LocalStorage | None) -> RunPlan:
         Where results are; None where nothing is kept.
     """
     survey = Survey(plan, opened(storage))
-    nodes: dict[Stage, list[NodePlan]] = {stage: [] for stage in plan.stages}
+    nodes: dict[int, list[NodePlan]] = {stage.number: [] for stage in plan.stages}
+    spaces: dict[int, Space] = {}
     for step in survey.steps():
-        nodes[step.run.stage].append(_node(step))
+        nodes[step.run.stage.number].append(_node(step))
+        spaces[step.run.stage.number] = step.run.space
     return RunPlan(
         tuple(
-            StagePlan(stage.axes, plan.space(stage).shape, tuple(nodes[stage]), tuple(sorted(stage.after)))
+            StagePlan(
+                stage.axes,
+                spaces.get(stage.number, Space()).shape,
+                tuple(nodes[stage.number]) or tuple(_unknown(step) for step in stage.steps),
+                tuple(sorted(stage.after)),
+            )
             for stage in plan.stages
         )
     )
+
+
+def _unknown(step: Step) -> NodePlan:
+    """A node whose calls nobody can count yet."""
+    return NodePlan(step.node.name, step.outputs, 0, 0, 0, 0)
 
 
 def _node(survey: StepSurvey) -> NodePlan:

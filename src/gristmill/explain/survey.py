@@ -4,7 +4,7 @@ What depends on a call that is not in the store cannot be looked up: its key nee
 nobody has yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ from gristmill.engine.sources import Source, open_input
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.plan.compile import Plan
-from gristmill.plan.stage import Constant, Element, Stage, Step
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Constant, Element, Span, Stage, Step, Tree
+from gristmill.plan.tree import levels
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import LocalStorage
 
@@ -38,24 +40,42 @@ class Survey:
         self._stores = Stores(storage)
         self._inputs = {key: open_input(one) for key, one in plan.inputs.items()}
         self._runs: dict[int, StageRun] = {}
+        self.unknown: dict[int, list[str]] = {}
+        """Of each stage whose indices are not known, what it reads that has not been made yet."""
         storage.refresh()
+        self._stages = {name: stage for stage in plan.stages for name in stage.outputs}
         for stage in plan.stages:
             self._examine(stage)
 
     def steps(self) -> Iterator["StepSurvey"]:
-        """Yield what was found of each step, in topological order of the stages."""
+        """Yield what was found of each step, in topological order of the stages.
+
+        Not of those whose indices are not known yet: see `unknown`.
+        """
         for stage in self.plan.stages:
-            for number in range(len(stage.steps)):
+            for number in range(len(stage.steps) if stage.number in self._runs else 0):
                 yield StepSurvey(self, self._runs[stage.number], number)
 
     def absent(self, name: str) -> Array:
-        """Return the mask of positions at which the output `name` is not in the store."""
-        run = self._runs[self.plan.stage_of(name).number]
+        """Return the mask of the elements of the output `name` that are not in the store."""
+        run = self._runs[self._stages[name].number]
+        if run.stage.steps[run.step_of(name)].inner:
+            return run.source(name).missing
         return np.asarray(run.locators[run.step_of(name)] == MISSING)
 
     def _examine(self, stage: Stage) -> None:
+        if unknown := [name for name in self._read_by(stage) if not self._is_known(name)]:
+            self.unknown[stage.number] = unknown
+            return
+        if stage.is_tree:
+            for level in self._levels(stage):
+                self._stages |= dict.fromkeys(level.outputs, level)
+                self._examine(level)
+            return
+        sources = self._sources(stage)
+        spaces = {name: self.space(name) for name in sources}
         run = self._runs[stage.number] = StageRun(
-            self.plan, stage, self._sources(stage), self._stores, {}, repair=False
+            self.plan, stage, sources, spaces, self._stores, {}, repair=False
         )
         for number, step in enumerate(stage.steps):
             # For the engine these are calls that cannot be made: it skips them, and so leaves them missing.
@@ -64,6 +84,14 @@ class Survey:
                 if name not in stage.outputs:
                     run.dead[number] |= self.waiting(run, step, name)
         run.examine(np.arange(run.size), files=True)
+
+    def _levels(self, stage: Stage) -> Sequence[Stage]:
+        """The levels of a tree reduction."""
+        step = stage.steps[0]
+        name = next(a.source for a in step.arguments if isinstance(a, Tree))
+        spaces = {a.source: self.space(a.source) for a in step.arguments if not isinstance(a, Constant)}
+        free = 1 + max(len(self.plan.stages), *self._runs, 0)
+        return tuple(levels(stage, self.plan.space(stage, spaces), spaces[name], None, free))
 
     def waiting(self, run: StageRun, step: Step, name: str) -> Array:
         """Return the mask of a step's positions that need an absent element of the output `name`."""
@@ -75,11 +103,13 @@ class Survey:
         for argument in step.arguments:
             if isinstance(argument, Constant) or argument.source != name:
                 continue
-            if isinstance(argument, Element):
-                found |= absent[run.space.elements(everything, argument.axes)]
+            if isinstance(argument, Span):
+                met = [absent[argument.members(position)].any() for position in range(run.size)]
+                found |= np.array(met, dtype=bool)
+            elif isinstance(argument, Element):
+                found |= absent[run.space.elements(everything, argument.axes, self.space(name))]
             else:
-                shape = self.plan.shapes[name]
-                found |= run.space.meets(absent, everything, argument.axes, shape)
+                found |= run.space.meets(absent, everything, argument.axes, self.space(name))
         return found
 
     def _needed(self, step: Step) -> list[str]:
@@ -96,8 +126,27 @@ class Survey:
                 found[name] = self._inputs[name] if name in self._inputs else self._output(name)
         return found
 
+    def _read_by(self, stage: Stage) -> list[str]:
+        """Outputs of other stages that a stage reads."""
+        named = [name for step in stage.steps for name in self._needed(step)]
+        return [name for name in dict.fromkeys(named) if name not in stage.outputs]
+
+    def _is_known(self, name: str) -> bool:
+        """Whether the indices of an output are known: those that calls make are once all of them are found."""
+        run = self._runs.get(self._stages[name].number)
+        if run is None:
+            return False
+        step = run.step_of(name)
+        return not run.stage.steps[step].inner or bool((run.locators[step] != MISSING).all())
+
+    def space(self, name: str) -> Space:
+        """Return the indices of an input or an output."""
+        if name in self._inputs:
+            return self.plan.inputs[name].space
+        return self._runs[self._stages[name].number].space_of(name)
+
     def _output(self, name: str) -> Source:
-        return self._runs[self.plan.stage_of(name).number].source(name)
+        return self._runs[self._stages[name].number].source(name)
 
 
 @dataclass(frozen=True)
@@ -107,6 +156,11 @@ class StepSurvey:
     survey: Survey
     run: StageRun
     number: int
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Number of the stage, and of the step in it."""
+        return self.run.stage.number, self.number
 
     @property
     def step(self) -> Step:

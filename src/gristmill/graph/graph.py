@@ -8,6 +8,7 @@ import graphlib
 import heapq
 import itertools
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 from gristmill.errors import DigestError, GraphError, InputError
 from gristmill.graph import axes
 from gristmill.graph.mapping import mapped
+from gristmill.graph.mapspec import ArraySpec, MapSpec
 from gristmill.graph.node import Node
 from gristmill.graph.wording import did_you_mean, joined
 
@@ -55,7 +57,7 @@ class Graph:
         given = tuple(nodes)
         self._supplied = frozenset(supplied)
         _check_nodes(given)
-        self._nodes = _sorted(given, _producers(given, self._supplied))
+        self._nodes = _along_axes(_sorted(given, _producers(given, self._supplied)), self._supplied)
         self._producers = _producers(self._nodes, self._supplied)
         self._defaults = _defaults(self._nodes, self._producers)
         self._dimensions = axes.dimensions(self._nodes, self._supplied)
@@ -358,3 +360,38 @@ def _same_digest(one: object, other: object) -> bool:
         return digest(one) == digest(other)
     except DigestError:
         return False
+
+
+def _along_axes(nodes: tuple[Node, ...], supplied: frozenset[str]) -> tuple[Node, ...]:
+    """Give tree reductions along one axis of several their mapspec: they run at each index of the others."""
+    found: list[Node] = []
+    for node in nodes:
+        name = node.reduce
+        if name is None or node.mapspec is not None:
+            found.append(node)
+            continue
+        made = {output for one in found for output in one.output_names} - supplied
+        known = axes.dimensions([one for one in found if one.mapspec], supplied).get(name)
+        over = known.axes if known is not None else ()
+        if name in made and not over:
+            raise GraphError(
+                f"{node.name} reduces {name!r}, which has no axes; give its maker a mapspec like '... -> {name}[i]'"
+            )
+        if node.axis is None:
+            if len(over) > 1:
+                shown = ", ".join(str(axis) for axis in over)
+                raise GraphError(
+                    f"{node.name} reduces {name!r}, which has the axes {shown}; say along which: axis={over[-1]!r}"
+                )
+        elif node.axis not in over:
+            shown = joined(str(axis) for axis in over) or "none"
+            raise GraphError(
+                f"{node.name} reduces {name!r} along {node.axis!r}, which is not among its axes: {shown}"
+            )
+        left = tuple(axis for axis in over if axis is not None and axis != node.axis)
+        if node.axis is not None and left:
+            taken = tuple(None if axis == node.axis else axis for axis in over)
+            outputs = tuple(ArraySpec(output, left) for output in node.output_names)
+            node = replace(node, mapspec=MapSpec((ArraySpec(name, taken),), outputs))  # noqa: PLW2901 - the same, along an axis
+        found.append(node)
+    return tuple(found)

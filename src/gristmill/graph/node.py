@@ -16,7 +16,7 @@ from gristmill.errors import GraphError
 from gristmill.graph import options as check
 from gristmill.graph.mapspec import MapSpec
 from gristmill.graph.names import Names
-from gristmill.graph.options import Errors, NodeOptions
+from gristmill.graph.options import ABSENT, Errors, NodeOptions
 from gristmill.graph.portable import Portable, located, place_of
 from gristmill.graph.signature import Signature, annotations, is_async
 from gristmill.graph.wording import joined, title
@@ -68,6 +68,11 @@ class Node:
     ignore_globals: tuple[str, ...] = ()
     own_private: tuple[str, ...] = ()
     """Parameters that no record shows, by the function's own names."""
+    own_reduce: str | None = None
+    """The function's own parameter that gets lists of elements, or of partial results, in a tree reduction."""
+    fan_in: int = 64
+    axis: str | None = None
+    initial: object = ABSENT
     policy: Policy = field(default_factory=Policy)
     """What of other people's code counts; a pipeline sets it for its nodes."""
 
@@ -113,6 +118,11 @@ class Node:
         """Graph names of parameters whose values are never written to records as text."""
         return tuple(map(self.names.graph, self.own_private))
 
+    @property
+    def reduce(self) -> str | None:
+        """The graph's name of what a tree reduction reduces."""
+        return None if self.own_reduce is None else self.names.graph(self.own_reduce)
+
     @cached_property
     def is_async(self) -> bool:
         """Whether calling it gives a coroutine."""
@@ -135,13 +145,20 @@ class Node:
 
         return fingerprint(
             self.function,
-            version=self.version,
+            version=self._versioned,
             ignore_globals=self.ignore_globals,
             versions=self.policy.versions,
             own_modules=self.policy.own,
             library_modules=self.policy.libraries,
             explain=True,
         )
+
+    @property
+    def _versioned(self) -> str | None:
+        """The version that stands for the code; a lambda has no name, and goes by those of its outputs."""
+        if self.version is None or "<lambda>" not in self.name:
+            return self.version
+        return f"{self.version} of {', '.join(self.names.own_outputs)}"
 
     def own_name(self, name: str) -> str:
         """The function's own name of the parameter that the graph calls `name`.
@@ -293,6 +310,10 @@ def node(
     post_execution_hook: Callable[..., object] | None = None,
     ignore_globals: Iterable[str] = (),
     private: Iterable[str] = (),
+    reduce: str | None = None,
+    fan_in: int = 64,
+    axis: str | None = None,
+    initial: object = ABSENT,
 ) -> Node | Callable[[Callable[..., Any]], Node]:
     """Make a node of a function, class, partial, bound method or callable instance; also as a decorator.
 
@@ -329,6 +350,15 @@ def node(
         Globals of the function that do not count as code.
     private
         Parameters whose values are never written to records as text.
+    reduce
+        The mapped output (or list) that is reduced level by level: the function combines a list of elements into one
+        of the same kind, and then lists of what it made. Partial results are kept like any other.
+    fan_in
+        How many elements, or partial results, one call of a tree reduction combines at most.
+    axis
+        The axis that a tree reduction goes along, where there are several.
+    initial
+        What a tree reduction of nothing gives.
 
     Raises
     ------
@@ -362,6 +392,9 @@ def _declared(function: Callable[..., Any], given: Mapping[str, Any], base: Node
     owner = title(function)
     signature = base.signature if base else Signature.of(function)
     names = _names(function, signature, given, base)
+    given = dict(given)
+    if (reduce := check.check_option(owner, "reduce", given.pop("reduce", None))) is not None:
+        names, given["own_reduce"] = _reduced(owner, names, reduce)
     fields: dict[str, Any] = {"function": function, "signature": signature, "names": names}
     if base:
         fields["mapspec"] = _follow(base.mapspec, base.names, names)
@@ -391,6 +424,15 @@ def _names(
     return names.checked()
 
 
+def _reduced(owner: str, names: Names, reduce: str) -> tuple[Names, str]:
+    """Names in which some parameter is called `reduce`, by default the first one; and its own name."""
+    if reduce not in names.parameters:
+        if not names.parameters:
+            raise GraphError(f"{owner} has no parameter that could get the elements of {reduce!r}")
+        names = names.renamed({names.parameters[0]: reduce}).checked()
+    return names, names.own(reduce)
+
+
 def _default_output(function: Callable[..., Any]) -> str:
     name = getattr(function, "__name__", "")
     if isinstance(name, str) and name.isidentifier():
@@ -402,6 +444,8 @@ def _field(owner: str, names: Names, option: str, given: Any) -> tuple[str, obje
     """The node's field that an option sets, and its checked value."""
     if option == "mapspec":
         return option, _in_graph_names(check.check_mapspec(owner, given), names)
+    if option == "own_reduce":
+        return option, given
     if option in {"defaults", "bound"}:
         values = check.check_mapping(owner, option, given)
         return f"own_{option}", MappingProxyType({names.own(name): value for name, value in values.items()})

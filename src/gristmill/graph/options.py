@@ -16,6 +16,16 @@ Errors = Literal["skip", "drop"]
 """What a reduction does with failed elements: skip itself, drop them, or pass them on."""
 
 
+class Absent:
+    """What `initial` is where it is not given; None is a value."""
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+ABSENT = Absent()
+
+
 class NodeOptions(TypedDict, total=False):
     """The keyword parameters of `node`."""
 
@@ -33,6 +43,10 @@ class NodeOptions(TypedDict, total=False):
     post_execution_hook: Callable[..., object] | None
     ignore_globals: Iterable[str]
     private: Iterable[str]
+    reduce: str | None
+    fan_in: int
+    axis: str | None
+    initial: object
 
 
 def check_output_name(owner: str, given: Any) -> tuple[str, ...]:
@@ -110,6 +124,22 @@ def _check_version(owner: str, option: str, given: Any) -> str | None:
     raise GraphError(f"{option} of {owner} is {given!r}; use a string like '2', or None to follow the code")
 
 
+def _check_reduce(owner: str, option: str, given: Any) -> str | None:
+    if given is None or (isinstance(given, str) and given):
+        return given
+    raise GraphError(f"{option} of {owner} is {given!r}; use a name, or None")
+
+
+def _check_fan_in(owner: str, option: str, given: Any) -> int:
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 2:
+        return given
+    raise GraphError(f"{option} of {owner} is {given!r}; use a number of elements, 2 or more")
+
+
+def _any_value(_owner: str, _option: str, given: Any) -> object:
+    return given
+
+
 def _check_errors(owner: str, option: str, given: Any) -> str:
     known: tuple[str, ...] = get_args(Errors)
     if given in known:
@@ -134,6 +164,10 @@ CHECKS: Mapping[str, Callable[[str, str, Any], object]] = MappingProxyType(
         "output_picker": _check_callable,
         "post_execution_hook": _check_callable,
         "ignore_globals": check_names,
+        "reduce": _check_reduce,
+        "axis": _check_reduce,
+        "fan_in": _check_fan_in,
+        "initial": _any_value,
     },
 )
 """The options that stand for themselves, each with its check `(owner, option, given)`."""

@@ -10,11 +10,13 @@ import weakref
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FunctionType
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, Literal, NamedTuple, overload
 
 from xxhash import xxh3_128_digest
 
+from gristmill.errors import DigestError
 from gristmill.identity.code.functions import module_of
 from gristmill.identity.code.origin import Policy, Versions, is_home, top_level
 from gristmill.identity.code.reads import Reads
@@ -160,11 +162,40 @@ def fingerprint(
 
 
 def _by_version(function: Callable[..., object], version: str) -> CodeReport:
-    named = function if hasattr(function, "__qualname__") else type(function)
-    module = "__main__" if named.__module__ == "__mp_main__" else named.__module__
-    name = f"{module}.{named.__qualname__}"
-    digest = Digest(xxh3_128_digest(text(SCHEME) + text("version") + text(version) + text(name)))
+    """Name and version; with what is bound, which tells partials, methods and instances from each other."""
+    # Here, because values are identified by code, and code by values.
+    from gristmill.identity.digest import digest as value_digest
+
+    named, bound = _unbound(function)
+    name = _full_name(named)
+    parts = [text(SCHEME), text("version"), text(version), text(name)]
+    for value in bound:
+        with suppress(DigestError):  # a connection, say: its version stands for that, too
+            parts.append(value_digest(value, code=lambda thing: text(_full_name(thing))))
+    digest = Digest(xxh3_128_digest(b"".join(parts)))
     return CodeReport(digest, (Part("version", name, version, digest),), ())
+
+
+def _full_name(named: Any) -> str:
+    module = getattr(named, "__module__", None)
+    return f"{'__main__' if module == '__mp_main__' else module}.{named.__qualname__}"
+
+
+def _unbound(function: Any) -> tuple[Any, list[object]]:
+    """The function or class that has the name, and what is bound to it."""
+    bound: list[object] = []
+    while True:
+        if isinstance(function, partial):
+            bound.append((function.args, sorted(function.keywords.items())))
+            function = function.func
+        elif isinstance(function, MethodType):
+            bound.append(function.__self__)
+            function = function.__func__
+        elif not hasattr(function, "__qualname__"):
+            bound.append(function)
+            function = type(function)
+        else:
+            return function, bound
 
 
 def _remembered(function: Callable[..., object], options: _Options) -> CodeReport:

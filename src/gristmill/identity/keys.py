@@ -7,12 +7,13 @@ Carries keys as one block of bytes, 16 per call. Knows nothing of nodes, values 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from xxhash import xxh3_128_digest
 
 from gristmill.identity import tags
-from gristmill.identity.columns import BLOCK, Rows, hash_rows
+from gristmill.identity.columns import BLOCK, Rows, hash_rows, prefixed
 from gristmill.identity.encoder import PREFIX
 from gristmill.identity.primitives import length, octets, text
 from gristmill.identity.types import SIZE
@@ -59,6 +60,38 @@ def call_keys(prefix: bytes, columns: Sequence[bytes], n: int) -> bytes:
             raise ValueError(f"a column holds {len(column)} bytes, expected {SIZE} or {n * SIZE}")
     views = [np.frombuffer(part, np.uint8).reshape(-1, SIZE) for part in (prefix, *columns)]
     return b"".join([hash_rows(_table(views, low, min(n, low + BLOCK))) for low in range(0, n, BLOCK)])
+
+
+def elements_group(prefix: bytes, output: int) -> bytes:
+    """Return what the keys of all elements share that calls have made along axes of their own: 16 bytes.
+
+    Parameters
+    ----------
+    prefix
+        What the calls share.
+    output
+        Which output of theirs it is.
+    """
+    return xxh3_128_digest(b"".join([PREFIX, tags.ELEMENT, prefix, length(output)]))
+
+
+def element_keys(calls: bytes, places: np.ndarray[Any, Any]) -> bytes:
+    """Return the keys of elements that calls have made along axes of their own, 16 bytes each.
+
+    Parameters
+    ----------
+    calls
+        For each element, the key of its call.
+    places
+        Shape (elements, axes): where in what the call made it is.
+    """
+    table = np.empty((len(places), SIZE + 8 * places.shape[1]), np.uint8)
+    table[:, :SIZE] = np.frombuffer(calls, np.uint8).reshape(-1, SIZE)
+    table[:, SIZE:] = np.ascontiguousarray(places, "<i8").view(np.uint8).reshape(len(places), -1)
+    head = PREFIX + tags.ELEMENT
+    return b"".join(
+        [hash_rows(prefixed(head, table[low : low + BLOCK])) for low in range(0, len(table), BLOCK)]
+    )
 
 
 def made_identity(key: bytes, output: int) -> bytes:

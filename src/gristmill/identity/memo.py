@@ -105,8 +105,13 @@ def state_of(status: os.stat_result) -> bytes:
     )
 
 
+def is_block(block: bytes) -> bool:
+    """Return whether `block` consists of whole entries."""
+    return len(block) % _ROW.size == 0
+
+
 def _rows(block: bytes) -> Iterable[bytes]:
-    if len(block) % _ROW.size:
+    if not is_block(block):
         raise ValueError(f"a memo of {len(block)} bytes does not consist of entries of {_ROW.size}")
     return (block[start : start + _ROW.size] for start in range(0, len(block), _ROW.size))
 

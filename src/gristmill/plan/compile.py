@@ -4,14 +4,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_origin
 
-from gristmill.errors import GraphError, InputError
+from gristmill.errors import InputError
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest
 from gristmill.identity.keys import call_prefix
 from gristmill.plan.inputs import GivenOutput, MappedInput, Reference, WholeInput, mapped_input
-from gristmill.plan.space import Space
-from gristmill.plan.stage import Argument, Constant, Element, Form, Slice, Stage, Step
+from gristmill.plan.space import Reading, Space, joined, zip_mismatch
+from gristmill.plan.stage import (
+    Argument,
+    Constant,
+    Element,
+    Extent,
+    Form,
+    Inner,
+    Slice,
+    Span,
+    Stage,
+    Step,
+    Tree,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +38,48 @@ class Plan:
     """Inputs that are read element by element, by the key that an argument names as its source."""
     given: Mapping[str, Any]
     """The inputs as the caller gave them, defaults included."""
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, tuple[Extent, ...]]
     """Extents of every output along its axes; () where it has none."""
     axes: Mapping[str, tuple[str, ...]]
     """Names of those axes."""
 
-    def space(self, stage: Stage) -> Space:
-        """Return the space that a stage runs over."""
-        return Space(stage.axes, self.shapes[stage.outputs[0]])
+    def space(self, stage: Stage, known: Mapping[str, Space]) -> Space:
+        """Return the space that a stage runs over.
+
+        Parameters
+        ----------
+        stage
+            One of the plan's.
+        known
+            The spaces of all outputs that it reads.
+
+        Raises
+        ------
+        InputError
+            Axes that calls have made differ in length from what they are zipped with.
+        """
+        if stage.space is not None:
+            return stage.space
+        found: Space | None = None
+        for step in stage.steps:
+            readings = [
+                Reading(a.source.partition("[")[0], a.axes, known[a.source])
+                for a in step.arguments
+                if not isinstance(a, Constant) and a.source not in stage.outputs and any(a.axes)
+            ]
+            if readings and {axis for one in readings for axis in one.axes} >= set(stage.axes):
+                space = joined(stage.axes, readings, step.node.name)
+                if found is not None and (space.size, space.shape) != (found.size, found.shape):
+                    raise InputError(
+                        f"{step.node.name} and {stage.steps[0].node.name} run over {', '.join(stage.axes)}, which have "
+                        f"lengths {space.shape} for one and {found.shape} for the other; rename the axes of one of them"
+                    )
+                found = space
+        return Space() if found is None else found
+
+    def input_spaces(self) -> dict[str, Space]:
+        """Return the spaces of the inputs that are read element by element."""
+        return {key: one.space for key, one in self.inputs.items()}
 
     def stage_of(self, name: str) -> Stage:
         """Return the stage that makes `name`."""
@@ -44,8 +90,10 @@ class Plan:
 class _Draft:
     """A stage while nodes are still being added to it."""
 
-    space: Space
+    axes: tuple[str, ...]
+    extents: tuple[Extent, ...]
     executor: object
+    is_tree: bool
     nodes: list[Node] = field(default_factory=list)
     after: set[int] = field(default_factory=set)
 
@@ -91,8 +139,7 @@ def compile_plan(
     compiler = _Compiler(pruned, inputs)
     arguments = {node: compiler.arguments(node) for node in pruned.nodes}
     shapes, axes = _shapes(pruned.nodes, arguments, compiler.mapped)
-    spaces = {name: Space(axes[name], shapes[name]) for name in shapes}
-    stages = _stages(pruned, arguments, spaces, executors or {}, fuse=fuse)
+    stages = _stages(pruned, arguments, (axes, shapes), executors or {}, fuse=fuse)
     for constant in compiler.whole.values():
         _ = constant.digest
     for mapped in compiler.mapped.values():
@@ -118,15 +165,37 @@ class _Compiler:
     def _argument(self, node: Node, name: str) -> Argument:
         own = node.own_name(name)
         axes = node.mapspec.input(name).axes if node.mapspec else ()
+        if name == node.reduce:
+            return self._tree(node, own, name, axes)
         if name in self._graph.outputs:
             return _reader(node, own, name, axes, self._graph.axes.get(name, ()))
         value = self._inputs[name] if name in self._inputs else node.defaults[name]
-        if not any(axes) or (isinstance(value, Reference) and len(axes) == len(value.axes)):
+        if not any(axes) or (isinstance(value, Reference) and len(axes) == len(value.space.axes)):
             return self._constant(node, name, value, axes)
         key = f"{name}[{','.join('.' if axis else ':' for axis in axes)}]"
         if key not in self.mapped:
             self.mapped[key] = mapped_input(name, value, axes)
         return Element(own, key, tuple(axis for axis in axes if axis))
+
+    def _tree(self, node: Node, own: str, name: str, axes: tuple[str | None, ...]) -> Argument:
+        if name in self._graph.outputs:
+            found = _reader(node, own, name, axes, self._graph.axes.get(name, ()))
+        else:
+            value = self._inputs[name] if name in self._inputs else node.defaults[name]
+            found = self._constant(node, name, value, axes)
+            if isinstance(found, Constant):
+                dimensions = axes or ("item",)
+                key = f"{name}[{len(dimensions)}]"
+                self.mapped.setdefault(
+                    key, mapped_input(name, value, tuple(f"d{k}" for k in range(len(dimensions))))
+                )
+                named = tuple(axis or "item" for axis in dimensions)
+                found = _reader(node, own, key, axes or (None,), named)
+        if not isinstance(found, Slice):
+            raise InputError(
+                f"{node.name} reduces {name!r}, of which each call gets one element; leave out the mapspec"
+            )
+        return Tree(own, found.source, found.axes, "list", found.reduced)
 
     def _constant(self, node: Node, name: str, value: object, axes: tuple[str | None, ...]) -> Argument:
         """A value that every call gets; of a mapped output that is passed on, the elements that `axes` select."""
@@ -135,7 +204,7 @@ class _Compiler:
             return Constant(own, self.whole.setdefault((name, id(value)), WholeInput(name, value)))
         key = f"{name}[*]{node.output_names[0]}" if name in node.bound else f"{name}[*]"
         self.mapped.setdefault(key, GivenOutput(name, value))
-        return _reader(node, own, key, axes, value.axes)
+        return _reader(node, own, key, axes, value.space.axes)
 
 
 def _reader(
@@ -169,30 +238,35 @@ def _shapes(
     nodes: Iterable[Node],
     arguments: Mapping[Node, tuple[Argument, ...]],
     mapped: Mapping[str, MappedInput | GivenOutput],
-) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]]]:
-    shapes: dict[str, tuple[int, ...]] = {}
+) -> tuple[dict[str, tuple[Extent, ...]], dict[str, tuple[str, ...]]]:
+    """Extents and axes of every output, as far as they are known before anything runs."""
+    shapes: dict[str, tuple[Extent, ...]] = {}
     axes: dict[str, tuple[str, ...]] = {}
     for node in nodes:
-        if node.mapspec is not None and node.mapspec.inner_axes:
-            raise GraphError(
-                f"{node.name} makes the axis {node.mapspec.inner_axes[0]!r} itself ({node.mapspec}); "
-                "inner axes cannot be run yet: return the whole as one element"
-            )
-        known = dict.fromkeys(mapped, ()) | shapes
-        known |= {key: one.shape for key, one in mapped.items()}
+        known: dict[str, tuple[Extent, ...]] = dict.fromkeys(mapped, ()) | shapes
+        known |= {key: _extents_of(key, one.space) for key, one in mapped.items()}
         extents = _extents(node, arguments[node], known)
-        over = node.mapspec.axes if node.mapspec else ()
+        spec = node.mapspec
         for name in node.output_names:
-            shapes[name] = tuple(extents[axis] for axis in over)
-            axes[name] = over
+            shapes[name] = tuple(extents[axis] for axis in spec.axes) if spec else ()
+            if spec and spec.inner_axes:
+                shapes[name] += tuple(Inner(node.output_names[0], axis) for axis in spec.inner_axes)
+            axes[name] = spec.output_axes if spec else ()
     return shapes, axes
 
 
+def _extents_of(key: str, space: Space) -> tuple[Extent, ...]:
+    return tuple(
+        Inner(key, axis) if axis in space.ragged else n
+        for axis, n in zip(space.axes, space.shape, strict=True)
+    )
+
+
 def _extents(
-    node: Node, arguments: Iterable[Argument], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, int]:
+    node: Node, arguments: Iterable[Argument], shapes: Mapping[str, tuple[Extent, ...]]
+) -> dict[str, Extent]:
     """The length of each axis that `node` is mapped over, where all its arguments agree."""
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, tuple[Extent, str]] = {}
     for argument in arguments:
         if isinstance(argument, Constant):
             continue
@@ -201,19 +275,18 @@ def _extents(
             if axis is None:
                 continue
             before, whose = found.setdefault(axis, (length, name))
-            if before != length:
-                raise InputError(
-                    f"{whose!r} and {name!r} are zipped along {axis!r} in {node.name}, but {whose!r} has length "
-                    f"{before} and {name!r} has length {length}; make them equal, or give one of them an axis of "
-                    "its own for a product"
-                )
+            if isinstance(before, int) and isinstance(length, int):
+                if before != length:
+                    raise zip_mismatch(axis, node.name, (whose, before), (name, length))
+            elif isinstance(before, int):  # what calls make decides, once they have
+                found[axis] = length, name
     return {axis: length for axis, (length, _) in found.items()}
 
 
 def _stages(
     graph: Graph,
     arguments: Mapping[Node, tuple[Argument, ...]],
-    spaces: Mapping[str, Space],
+    spaces: tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[Extent, ...]]],
     executors: Mapping[str, object],
     *,
     fuse: bool,
@@ -221,11 +294,16 @@ def _stages(
     drafts: list[_Draft] = []
     made: dict[str, int] = {}
     for node in graph.nodes:
-        own = spaces[node.output_names[0]]
-        executor = executors.get(node.output_names[0], executors.get(""))
-        number = _stage_for(own, executor, arguments[node], drafts, made, fuse=fuse)
+        over = node.mapspec.axes if node.mapspec else ()
+        own = _Draft(
+            over,
+            spaces[1][node.output_names[0]][: len(over)],
+            executors.get(node.output_names[0], executors.get("")),
+            node.reduce is not None,
+        )
+        number = _stage_for(own, arguments[node], drafts, made, fuse=fuse)
         if number == len(drafts):
-            drafts.append(_Draft(own, executor))
+            drafts.append(own)
         draft = drafts[number]
         draft.nodes.append(node)
         draft.after |= {made[name] for name in _sources(arguments[node], made)} - {number}
@@ -233,7 +311,7 @@ def _stages(
     return tuple(
         Stage(
             number,
-            draft.space.axes,
+            draft.axes,
             tuple(_step(node, arguments[node]) for node in draft.nodes),
             frozenset(draft.after),
         )
@@ -242,8 +320,7 @@ def _stages(
 
 
 def _stage_for(
-    space: Space,
-    executor: object,
+    own: _Draft,
     arguments: Iterable[Argument],
     drafts: list[_Draft],
     made: Mapping[str, int],
@@ -256,11 +333,16 @@ def _stage_for(
         if isinstance(argument, Constant) or argument.source not in made:
             continue
         below = made[argument.source]
-        together = isinstance(argument, Element) and argument.axes == space.axes == drafts[below].space.axes
+        together = isinstance(argument, Element) and argument.axes == own.axes == drafts[below].axes
         earliest = max(earliest, below if together else below + 1)
-    if space.axes or fuse:
+    if (own.axes or fuse) and not own.is_tree:
         for number in range(earliest, len(drafts)):
-            if drafts[number].space == space and drafts[number].executor == executor:
+            there = drafts[number]
+            if not there.is_tree and (there.axes, there.extents, there.executor) == (
+                own.axes,
+                own.extents,
+                own.executor,
+            ):
                 return number
     return len(drafts)
 
@@ -276,7 +358,7 @@ def _step(node: Node, arguments: tuple[Argument, ...]) -> Step:
 
 
 def _delivered_form(argument: Argument) -> str:
-    return argument.form if isinstance(argument, Slice) else "value"
+    return argument.form if isinstance(argument, Slice | Span) else "value"
 
 
 def _structure(node: Node) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from gristmill.errors import DigestError, InputError
 from gristmill.identity.digest import digest, digest_block
 from gristmill.identity.files import Encounters
 from gristmill.identity.types import Root
+from gristmill.plan.space import Space
 
 Array = np.ndarray[Any, Any]
+Elements = Sequence[Any] | Array
+"""A flat sequence, or an array whose first dimension runs over the elements."""
 
 _BLOCK = 1 << 16
 """Elements digested at once, so that what is needed on the way stays small."""
@@ -28,12 +31,8 @@ _BLOCK = 1 << 16
 class Reference(Protocol):
     """A mapped output of an earlier map that is passed on: known, and read, by reference."""
 
-    axes: tuple[str, ...]
-    """Names of its axes."""
-    extents: tuple[int, ...]
-    """Their lengths."""
-    missing: Array
-    """Mask of the elements that are not there, because their calls failed."""
+    space: Space
+    """Its indices."""
     elements: Any
     """What the engine reads the elements through."""
     mend: Callable[[Array], None]
@@ -82,8 +81,13 @@ class MappedInput:
     name: str
     shape: tuple[int, ...]
     """Extents of the axes it is indexed by."""
-    elements: Sequence[Any] | Array
+    elements: Elements
     """The elements in C order: a flat sequence, or an array whose first dimension runs over them."""
+
+    @property
+    def space(self) -> Space:
+        """Its indices; nobody names the axes here."""
+        return Space(tuple(map(str, range(len(self.shape)))), self.shape)
 
     @property
     def digests(self) -> bytes:
@@ -127,9 +131,9 @@ class GivenOutput:
     output: Reference
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Extents of its axes."""
-        return self.output.extents
+    def space(self) -> Space:
+        """Its indices."""
+        return self.output.space
 
     @property
     def digests(self) -> bytes:
@@ -141,7 +145,7 @@ class GivenOutput:
             Elements are missing, because their calls failed.
         """
         self.check()
-        found: Array = self.output.elements.digests(np.arange(math.prod(self.shape)))
+        found: Array = self.output.elements.digests(np.arange(self.space.size))
         return found.tobytes()
 
     def check(self) -> None:
@@ -152,11 +156,11 @@ class GivenOutput:
         InputError
             They are not.
         """
-        missing = self.output.missing
-        if missing.any():
-            first = tuple(int(k) for k in np.argwhere(missing)[0])
+        missing = np.flatnonzero(self.output.elements.missing)
+        if len(missing):
+            first = self.space.index(int(missing[0]))
             raise InputError(
-                f"input {self.name!r}: {np.count_nonzero(missing)} of {missing.size} elements are missing, "
+                f"input {self.name!r}: {len(missing)} of {self.space.size} elements are missing, "
                 f"the first at {first}, because their calls failed; pass what there is, like result[...].masked()"
             )
 
@@ -174,17 +178,44 @@ def mapped_input(name: str, value: object, axes: tuple[str | None, ...]) -> Mapp
     InputError
         The value has no such dimensions, or is nothing that a map can index.
     """
-    named = tuple(d for d, axis in enumerate(axes) if axis is not None)
     if isinstance(value, Reference):
         GivenOutput(name, value).check()
         value = value.tolist()  # indexed into its elements, or by less than all of its axes
+    asked = _Asked(f"input {name!r}", "is mapped", f"Pass a list: {name}=[...].")
+    return MappedInput(name, *_laid_out(value, axes, asked))
+
+
+def made_elements(node: str, value: object, axes: tuple[str, ...]) -> tuple[tuple[int, ...], Elements]:
+    """Lay what a call returned out over the axes that it makes: their lengths, and the elements in C order.
+
+    Raises
+    ------
+    InputError
+        The value has no such dimensions.
+    """
+    if isinstance(value, Iterator):
+        value = list(value)
+    asked = _Asked(f"what {node} returned", f"is spread over {_shown(axes)}", "Return a list or an array.")
+    return _laid_out(value, axes, asked)
+
+
+class _Asked(NamedTuple):
+    """What is laid out, for messages."""
+
+    what: str
+    why: str
+    way_out: str
+
+
+def _laid_out(value: object, axes: tuple[str | None, ...], asked: _Asked) -> tuple[tuple[int, ...], Elements]:
+    named = tuple(d for d, axis in enumerate(axes) if axis is not None)
     array = _as_array(value)
     if array is not None:
-        return _from_array(name, array, axes, named)
-    nested = _as_sequence(name, value)
+        return _from_array(asked, array, axes, named)
+    nested = _as_sequence(asked, value)
     if named == (0,) and len(axes) == 1:
-        return MappedInput(name, (len(nested),), nested)
-    return _from_nested(name, nested, axes, named)
+        return (len(nested),), nested
+    return _from_nested(asked, nested, axes, named)
 
 
 def _as_array(value: object) -> Array | None:
@@ -198,16 +229,15 @@ def _as_array(value: object) -> Array | None:
     return None
 
 
-def _as_sequence(name: str, value: object) -> Sequence[Any]:
+def _as_sequence(asked: _Asked, value: object) -> Sequence[Any]:
+    kind = type(value).__name__
     if isinstance(value, str | bytes | bytearray | Mapping | AbstractSet):
         raise InputError(
-            f"input {name!r} is mapped, so it must be a sequence or an array; a {type(value).__name__} is one value. "
-            f"Pass a list: {name}=[...]."
+            f"{asked.what} {asked.why}, so it must be a sequence or an array; a {kind} is one value. {asked.way_out}"
         )
     if isinstance(value, Iterator) or not hasattr(value, "__len__"):
         raise InputError(
-            f"input {name!r} is mapped, so its length must be known; a {type(value).__name__} has none. "
-            f"Pass list({name})."
+            f"{asked.what} {asked.why}, so its length must be known; a {kind} has none. {asked.way_out}"
         )
     if isinstance(value, list | tuple | range):
         return value
@@ -216,46 +246,49 @@ def _as_sequence(name: str, value: object) -> Sequence[Any]:
         return elements
     if hasattr(value, "__getitem__"):
         return list(value)  # type: ignore[call-overload, no-any-return]
-    raise InputError(f"input {name!r} is mapped; a {type(value).__name__} is no sequence and no array")
+    raise InputError(f"{asked.what} {asked.why}; a {kind} is no sequence and no array. {asked.way_out}")
 
 
-def _from_array(name: str, array: Array, axes: tuple[str | None, ...], named: tuple[int, ...]) -> MappedInput:
+def _from_array(
+    asked: _Asked, array: Array, axes: tuple[str | None, ...], named: tuple[int, ...]
+) -> tuple[tuple[int, ...], Elements]:
     if array.ndim < len(axes):
         raise InputError(
-            f"input {name!r} is indexed by {_shown(axes)}, so it needs {len(axes)} dimensions; "
+            f"{asked.what} is indexed by {_shown(axes)}, so it needs {len(axes)} dimensions; "
             f"its shape is {array.shape}"
         )
     moved = np.moveaxis(array, named, range(len(named)))
     shape = moved.shape[: len(named)]
-    return MappedInput(name, shape, moved.reshape(math.prod(shape), *moved.shape[len(named) :]))
+    return shape, moved.reshape(math.prod(shape), *moved.shape[len(named) :])
 
 
 def _from_nested(
-    name: str, nested: Sequence[Any], axes: tuple[str | None, ...], named: tuple[int, ...]
-) -> MappedInput:
+    asked: _Asked, nested: Sequence[Any], axes: tuple[str | None, ...], named: tuple[int, ...]
+) -> tuple[tuple[int, ...], Elements]:
     """Index nested sequences; dimensions that are None come back as numpy arrays of the selected elements."""
-    shape, flat = _flatten(name, nested, len(axes), axes)
+    shape, flat = _flatten(asked, nested, len(axes), axes)
     grid = np.empty(len(flat), dtype=object)
-    grid[:] = flat
+    for place, element in enumerate(flat):  # numpy would look into elements that are lists
+        grid[place] = element
     moved = np.moveaxis(grid.reshape(shape), named, range(len(named)))
     outer = moved.shape[: len(named)]
     if len(named) == len(axes):
-        return MappedInput(name, outer, moved.reshape(-1).tolist())
+        return outer, moved.reshape(-1).tolist()
     rows = moved.reshape(math.prod(outer), *moved.shape[len(named) :])
-    return MappedInput(name, outer, [np.array(row.tolist()) for row in rows])
+    return outer, [np.array(row.tolist()) for row in rows]
 
 
 def _flatten(
-    name: str, nested: Sequence[Any], depth: int, axes: tuple[str | None, ...]
+    asked: _Asked, nested: Sequence[Any], depth: int, axes: tuple[str | None, ...]
 ) -> tuple[tuple[int, ...], list[Any]]:
     shape = [len(nested)]
     level: list[Any] = list(nested)
     for _ in range(depth - 1):
-        rows = [_row(name, row, axes) for row in level]
+        rows = [_row(asked, row, axes) for row in level]
         lengths = {len(row) for row in rows}
         if len(lengths) > 1:
             raise InputError(
-                f"input {name!r} is indexed by {_shown(axes)}, so its rows must be of one length; "
+                f"{asked.what} is indexed by {_shown(axes)}, so its rows must be of one length; "
                 f"found lengths {sorted(lengths)[:5]}"
             )
         shape.append(lengths.pop() if lengths else 0)
@@ -263,11 +296,11 @@ def _flatten(
     return tuple(shape), level
 
 
-def _row(name: str, row: object, axes: tuple[str | None, ...]) -> Sequence[Any]:
+def _row(asked: _Asked, row: object, axes: tuple[str | None, ...]) -> Sequence[Any]:
     if isinstance(row, list | tuple | range | np.ndarray):
         return row  # type: ignore[return-value]
     raise InputError(
-        f"input {name!r} is indexed by {_shown(axes)}, so it must be nested; found a {type(row).__name__} as a row"
+        f"{asked.what} is indexed by {_shown(axes)}, so it must be nested; found a {type(row).__name__} as a row"
     )
 
 

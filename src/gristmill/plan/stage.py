@@ -4,12 +4,29 @@ Everything here is a frozen value that knows names, axes and digests, and nothin
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from gristmill.graph.node import Node
 from gristmill.plan.inputs import WholeInput
+from gristmill.plan.space import Space
+
+Array = np.ndarray[Any, Any]
 
 Form = Literal["array", "list", "zarr", "lazy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """The length of an axis that calls make: known when they have been made."""
+
+    maker: str
+    """The first output of the node that makes it."""
+    axis: str
+
+
+Extent = int | Inner
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +68,38 @@ class Slice:
         return not any(self.axes)
 
 
-Argument = Constant | Element | Slice
+@dataclass(frozen=True, slots=True)
+class Tree(Slice):
+    """An argument of a tree reduction: the elements that are combined level by level, group by group."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """An argument of one level of a tree reduction: a group of elements, or of what the level before made."""
+
+    parameter: str
+    source: str
+    order: Array | None
+    """The elements in the order in which they are grouped; None for the order that they have."""
+    starts: Array
+    stops: Array
+    """For each position of the stage, where its group begins and ends."""
+    passes: Array
+    """Mask of the positions whose group is one element, or nothing, which goes on as it is."""
+    initial: WholeInput | None
+    """What goes on where there is nothing."""
+    form: Form = "list"
+    axes: tuple[str | None, ...] = ()
+    reduced: tuple[str, ...] = ("item",)
+    is_whole: bool = False
+
+    def members(self, position: int) -> Array:
+        """Return the elements of one group."""
+        start, stop = int(self.starts[position]), int(self.stops[position])
+        return np.arange(start, stop) if self.order is None else self.order[start:stop]
+
+
+Argument = Constant | Element | Slice | Span
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +118,11 @@ class Step:
         """Names in the graph."""
         return self.node.output_names
 
+    @property
+    def inner(self) -> tuple[str, ...]:
+        """The axes that each call makes."""
+        return self.node.mapspec.inner_axes if self.node.mapspec else ()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
@@ -81,6 +134,13 @@ class Stage:
     """In topological order."""
     after: frozenset[int]
     """Numbers of the stages whose outputs this one reads."""
+    space: Space | None = None
+    """Its indices, where they do not follow from what it reads: one level of a tree reduction."""
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether it stands for the levels of a tree reduction, which are made when it is known how many."""
+        return any(isinstance(a, Tree) for step in self.steps for a in step.arguments)
 
     @property
     def outputs(self) -> tuple[str, ...]:

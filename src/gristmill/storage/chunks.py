@@ -1,21 +1,28 @@
 """Chunks: array elements as files, named by the checksum of their bytes.
 
-A chunk file is what zarr v3's ``bytes`` codec (little endian) makes of the array: its raw C-order buffer. So the
-xxh3_128 of the buffer is the file's name, the file's checksum and part of the array's digest, in one pass.
+A chunk file is what zarr v3's codecs make of the array: its raw C-order buffer (little endian), compressed if
+the store was asked to. The name is the checksum of the file's bytes, whatever they are, so that they are checked
+before they are decompressed; of an array that is not compressed, in a store without a secret, it is the xxh3_128
+of the buffer, and part of the array's digest, in one pass.
 Files are immutable (mode 0444), appear by rename, and may be hard-linked into views.
 """
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xxhash import xxh3_128, xxh3_128_digest
+from xxhash import xxh3_128
 
 from gristmill.errors import InputError, IntegrityError, StoreError
-from gristmill.storage.elements import ChunkRef
+from gristmill.storage import compress
+from gristmill.storage.compress import Compressor
+from gristmill.storage.elements import ChunkRef, stored_dtype, stored_shape
 from gristmill.storage.medium import sync_directory
+from gristmill.storage.seal import NO_KEY, Hasher, content_checksum, content_hasher
 
 Array = np.ndarray[Any, Any]
 
@@ -44,12 +51,58 @@ class ChunkFiles:
         Where files are written before they are renamed; on the same file system.
     durable
         Sync each file and its directory before `write` returns.
+    verify
+        Whether arrays that are read are compared with their checksums.
+    key
+        What checksums are made with, in a store with a secret.
     """
 
-    def __init__(self, directory: Path, scratch: Path, *, durable: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        scratch: Path,
+        *,
+        durable: bool = False,
+        verify: bool = True,
+        key: bytes = NO_KEY,
+    ) -> None:
         self._directory = directory
         self._scratch = scratch
         self._durable = durable
+        self._verify = verify
+        self._key = key
+
+    def checksum(self, data: bytes | memoryview) -> bytes:
+        """Return the name of the chunk that holds `data`."""
+        return content_checksum(data, self._key)
+
+    def keep(
+        self, array: Array, compressor: Compressor | None = None, checksum: bytes | None = None
+    ) -> tuple[ChunkRef, int]:
+        """Store a C-contiguous array; return how to find it, and the bytes that were written.
+
+        Parameters
+        ----------
+        array
+            Of a dtype that zarr's codecs express.
+        compressor
+            What its buffer is compressed with.
+        checksum
+            xxh3_128 of the buffer, where the caller has it.
+
+        Raises
+        ------
+        StoreError
+            The file system refuses; nothing is left behind.
+        """
+        data: bytes | memoryview = raw_bytes(array)
+        used = ""
+        if compressor is not None and compressor.takes(array):
+            data, used = compressor.encode(array), compressor.name
+        plain = not (used or self._key)
+        name = checksum if checksum is not None and plain else self.checksum(data)
+        written = len(data) if self.write(name, data) else 0
+        return ChunkRef(name, array.dtype.str, array.shape, used), written
 
     def path(self, checksum: bytes) -> Path:
         """Return where the chunk with `checksum` is, or would be."""
@@ -57,7 +110,7 @@ class ChunkFiles:
         return self._directory / name[:2] / name
 
     def write(self, checksum: bytes, buffer: bytes | memoryview) -> bool:
-        """Store `buffer`, whose xxh3_128 is `checksum`; return False where it is there already.
+        """Store `buffer`, which has that checksum; return False where it is there already.
 
         Raises
         ------
@@ -66,16 +119,12 @@ class ChunkFiles:
         """
         path = self.path(checksum)
         view = memoryview(buffer).cast("B")
-        if _has_size(path, len(view)):
+        if _renew(path, len(view)):
             return False
         temporary = self._scratch / os.urandom(12).hex()
         try:
             self._write_file(temporary, view)
-            path.parent.mkdir(exist_ok=True, parents=True)
-            os.rename(temporary, path)
-            if self._durable:
-                sync_directory(path.parent)
-                sync_directory(self._directory)
+            self._publish(temporary, path)
         except OSError as error:
             raise StoreError(f"cannot write a chunk of {len(view)} bytes: {error}") from error
         finally:
@@ -83,29 +132,68 @@ class ChunkFiles:
                 temporary.unlink(missing_ok=True)
         return True
 
-    def read(self, ref: ChunkRef) -> Array:
-        """Return the array of `ref`, verified, as a plain writable ndarray.
+    def read(self, ref: ChunkRef, *, verify: bool | None = None) -> Array:
+        """Return the array of `ref` as a plain writable ndarray.
+
+        Parameters
+        ----------
+        ref
+            Which one.
+        verify
+            Whether it is compared with its checksum; by default as the store is set.
 
         Raises
         ------
         IntegrityError
             The file is missing, has another length, or does not match its checksum.
         """
-        array = np.empty(ref.shape, dtype=np.dtype(ref.dtype))
-        buffer = raw_bytes(array)
-        path = self.path(ref.checksum)
+        dtype = stored_dtype(ref.dtype)
+        shape = stored_shape(ref.shape, dtype.itemsize)
+        verify = self._verify if verify is None else verify
+        with self._opened(ref.checksum) as (descriptor, size):
+            if ref.compressor:
+                data = np.empty(size, np.uint8)
+                self._fill(ref.checksum, descriptor, raw_bytes(data), verify=verify)
+                return compress.known(ref.compressor).decode(data.data, shape, dtype)
+            if size != int(np.prod(shape, dtype=object)) * dtype.itemsize:  # before there is memory for it
+                raise DamagedChunkError(ref.checksum)
+            array = np.empty(shape, dtype)
+            self._fill(ref.checksum, descriptor, raw_bytes(array), verify=verify)
+            return array
+
+    @contextlib.contextmanager
+    def _opened(self, checksum: bytes) -> Iterator[tuple[int, int]]:
+        """Open a chunk; give its descriptor and its size."""
         try:
-            with path.open("rb", buffering=0) as file:
-                size = _read_into(file.fileno(), buffer)
-                torn = size != len(buffer) or os.read(file.fileno(), 1) != b""
+            # A pipe in its place would have us wait.
+            descriptor = os.open(self.path(checksum), os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise IntegrityError(f"a chunk cannot be read: {error}") from error
-        if torn or xxh3_128_digest(buffer) != ref.checksum:
-            raise DamagedChunkError(ref.checksum)
-        return array
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DamagedChunkError(checksum)
+            yield descriptor, status.st_size
+        except (OSError, MemoryError) as error:
+            raise IntegrityError(f"a chunk cannot be read: {error}") from error
+        finally:
+            os.close(descriptor)
 
-    def adopt(self, path: str, checksum: bytes) -> bool:
-        """Keep a copy of the file at `path`, whose content has `checksum`; False where it is there already.
+    def _fill(self, checksum: bytes, descriptor: int, buffer: memoryview, *, verify: bool) -> None:
+        if _read_into(descriptor, buffer) != len(buffer) or os.read(descriptor, 1) != b"":
+            raise DamagedChunkError(checksum)
+        if verify and self.checksum(buffer) != checksum:
+            raise DamagedChunkError(checksum)
+
+    def adopt(self, path: str, content: bytes) -> tuple[bytes, bool]:
+        """Keep a copy of the file at `path`; return the chunk's name, and whether it was not there before.
+
+        Parameters
+        ----------
+        path
+            What to copy.
+        content
+            xxh3_128 of its content; also the chunk's name in a store without a secret.
 
         Raises
         ------
@@ -114,27 +202,61 @@ class ChunkFiles:
         StoreError
             The file system refuses; nothing is left behind.
         """
-        chunk = self.path(checksum)
-        if _has_size(chunk, os.stat(path).st_size):
-            return False
+        if not self._key and _renew(self.path(content), os.stat(path).st_size):
+            return content, False
         temporary = self._scratch / os.urandom(12).hex()
+        looked, named = xxh3_128(), content_hasher(self._key)
         try:
             temporary.parent.mkdir(exist_ok=True)
-            if _copy(path, temporary, 0o444, durable=self._durable) != checksum:
+            _copy(path, temporary, 0o444, (looked, named), durable=self._durable)
+            if looked.digest() != content:
                 raise InputError(
                     f"{path!r} changed while it was copied to the store; return it once it is complete"
                 )
-            chunk.parent.mkdir(exist_ok=True, parents=True)
-            os.rename(temporary, chunk)
-            if self._durable:
-                sync_directory(chunk.parent)
-                sync_directory(self._directory)
+            chunk = self.path(named.digest())
+            if _renew(chunk, temporary.stat().st_size):
+                return named.digest(), False
+            self._publish(temporary, chunk)
         except OSError as error:
             raise StoreError(f"cannot keep a copy of {path!r}: {error}") from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        return True
+        return named.digest(), True
+
+    def take(self, path: Path, checksum: bytes) -> None:
+        """Keep a copy of the chunk in the file `path`, which another directory of chunks has under the same name.
+
+        Raises
+        ------
+        IntegrityError
+            It is damaged.
+        StoreError
+            The file system refuses; nothing is left behind.
+        """
+        temporary = self._scratch / os.urandom(12).hex()
+        hasher = content_hasher(self._key)
+        try:
+            if _renew(self.path(checksum), path.stat().st_size):
+                return
+            temporary.parent.mkdir(exist_ok=True)
+            _copy(path, temporary, 0o444, (hasher,), durable=self._durable)
+            if hasher.digest() != checksum:
+                raise DamagedChunkError(checksum)
+            self._publish(temporary, self.path(checksum))
+        except OSError as error:
+            raise StoreError(f"cannot keep a copy of {path}: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def renew(self, checksum: bytes) -> bool:
+        """Return whether the chunk is there, after saying by its time that it will be named by others."""
+        path = self.path(checksum)
+        try:
+            return _renew(path, path.stat().st_size)
+        except OSError:
+            return False
 
     def put_back(self, checksum: bytes, target: Path, mode: int) -> None:
         """Copy a chunk to `target`, verified, unless something is there: that is never overwritten.
@@ -152,7 +274,9 @@ class ChunkFiles:
         target.parent.mkdir(exist_ok=True, parents=True)
         temporary = target.with_name(f".{os.urandom(8).hex()}")
         try:
-            if _copy(chunk, temporary, mode, durable=self._durable) != checksum:
+            hasher = content_hasher(self._key)
+            _copy(chunk, temporary, mode, (hasher,), durable=self._durable)
+            if hasher.digest() != checksum:
                 raise DamagedChunkError(checksum)
             try:
                 os.link(temporary, target)
@@ -170,6 +294,14 @@ class ChunkFiles:
             to.mkdir(exist_ok=True)
             os.rename(self.path(checksum), to / checksum.hex())
 
+    def _publish(self, temporary: Path, chunk: Path) -> None:
+        for folder in (self._directory, chunk.parent):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        os.rename(temporary, chunk)
+        if self._durable:
+            sync_directory(chunk.parent)
+            sync_directory(self._directory)
+
     def _write_file(self, path: Path, view: memoryview) -> None:
         path.parent.mkdir(exist_ok=True)  # a cleaner of old files may have been here
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
@@ -182,15 +314,16 @@ class ChunkFiles:
             os.close(descriptor)
 
 
-def _copy(source: str | Path, target: Path, mode: int, *, durable: bool) -> bytes:
-    """Copy a file block by block and return the xxh3_128 of what was copied."""
-    state, block = xxh3_128(), memoryview(bytearray(_BLOCK))
+def _copy(source: str | Path, target: Path, mode: int, hashers: tuple[Hasher, ...], *, durable: bool) -> None:
+    """Copy a file block by block and show each block to the hashers."""
+    block = memoryview(bytearray(_BLOCK))
     with open(source, "rb", buffering=0) as file:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             while count := file.readinto(block):
-                state.update(block[:count])
                 part = block[:count]
+                for hasher in hashers:
+                    hasher.update(part)
                 while part:
                     part = part[os.write(descriptor, part) :]
             os.fchmod(descriptor, mode)
@@ -198,7 +331,6 @@ def _copy(source: str | Path, target: Path, mode: int, *, durable: bool) -> byte
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    return state.digest()
 
 
 def raw_bytes(array: Array) -> memoryview:
@@ -216,8 +348,14 @@ def _read_into(descriptor: int, buffer: memoryview) -> int:
     return size
 
 
-def _has_size(path: Path, size: int) -> bool:
+def _renew(path: Path, size: int) -> bool:
+    """Return whether a file of that size is there, after saying by its time that it will be named by others."""
     try:
-        return path.stat().st_size == size
+        if path.stat().st_size != size:
+            return False
+        os.utime(path)
+    except PermissionError:  # another user's, in a store that is trusted
+        return True
     except OSError:
         return False
+    return True

@@ -77,5 +77,5 @@ class CodeRecord:
                 tuple(Part(k, name, at, Digest(bytes.fromhex(d))) for k, name, at, d in fields["parts"]),
                 fields["written"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"a code record cannot be decoded: {error!r}") from error

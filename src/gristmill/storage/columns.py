@@ -13,10 +13,36 @@ from typing import Any
 import numpy as np
 
 from gristmill.errors import IntegrityError
-from gristmill.storage.elements import ChunkRef, Filed, KeptFile, KeptTree, Made, ObjectRef, Pickled
+from gristmill.storage.elements import (
+    ChunkRef,
+    Filed,
+    KeptFile,
+    KeptTree,
+    Made,
+    ObjectRef,
+    Pickled,
+    stored_dtype,
+    stored_shape,
+)
 
 Codec = dict[str, Any]
 Array = np.ndarray[Any, Any]
+
+
+DAMAGE = (
+    *(
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ),
+    struct.error,
+)
+"""What decoding raises on bytes that nobody encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +79,7 @@ def unpack(packed: Packed, count: int) -> list[Any]:
     """
     try:
         items = _UNPACKERS[packed.codec["kind"]](packed, count)
-    except (ValueError, KeyError, IndexError, struct.error, TypeError) as error:
+    except DAMAGE as error:
         raise IntegrityError(f"a packed column cannot be decoded: {error}") from error
     if len(items) != count:
         raise IntegrityError(f"a packed column holds {len(items)} values instead of {count}")
@@ -64,12 +90,43 @@ def as_array(packed: Packed, count: int) -> Array:
     """Return a column of one of the kinds `NUMERIC` as one array of shape (count, *element shape).
 
     Python ints, floats and bools become int64, float64 and bool; numpy scalars and arrays keep their dtype.
+
+    Raises
+    ------
+    IntegrityError
+        The payload does not have the length that its codec and `count` ask for.
     """
     kind = packed.codec["kind"]
-    if kind in ("int", "float", "bool", "complex"):
-        return np.frombuffer(packed.payload, dtype=_PYTHON_DTYPES[kind])
-    shape = (count, *packed.codec.get("shape", ()))
-    return np.frombuffer(packed.payload, dtype=np.dtype(packed.codec["dtype"])).reshape(shape)
+    try:
+        if kind in _PYTHON_DTYPES:
+            return np.frombuffer(packed.payload, dtype=_PYTHON_DTYPES[kind]).reshape(count)
+        dtype = stored_dtype(packed.codec["dtype"])
+        return np.frombuffer(packed.payload, dtype).reshape(count, *packed.codec.get("shape", ()))
+    except DAMAGE as error:
+        raise IntegrityError(f"a packed column cannot be decoded: {error}") from error
+
+
+def check_codec(codec: object) -> Codec:
+    """Return a codec that was stored, if `pack` could have made it.
+
+    Raises
+    ------
+    IntegrityError
+        It could not.
+    """
+    if (
+        not isinstance(codec, dict)
+        or not isinstance(codec.get("kind"), str)
+        or codec["kind"] not in _UNPACKERS
+    ):
+        raise IntegrityError("a column has a codec that is not known here")
+    if codec["kind"] in ("scalar", "array", "chunk"):
+        dtype = stored_dtype(codec.get("dtype"))
+        if codec["kind"] != "scalar":
+            stored_shape(codec.get("shape"), dtype.itemsize)
+        if not isinstance(codec.get("compressor", ""), str):
+            raise IntegrityError("a column has a compressor without a name")
+    return codec
 
 
 NUMERIC = frozenset({"int", "float", "bool", "complex", "scalar", "array"})
@@ -137,9 +194,12 @@ def _raw(array: Array) -> bytes:
 
 def _pack_chunks(items: Sequence[ChunkRef]) -> Packed | None:
     first = items[0]
-    if any(item.dtype != first.dtype or item.shape != first.shape for item in items):
+    like = (first.dtype, first.shape, first.compressor)
+    if any((item.dtype, item.shape, item.compressor) != like for item in items):
         return None
-    codec = {"kind": "chunk", "dtype": first.dtype, "shape": list(first.shape)}
+    codec: Codec = {"kind": "chunk", "dtype": first.dtype, "shape": list(first.shape)}
+    if first.compressor:
+        codec["compressor"] = first.compressor
     return Packed(codec, b"", b"".join([item.checksum for item in items]))
 
 
@@ -185,7 +245,7 @@ def _unpack_filed(packed: Packed, count: int) -> list[Filed]:
 
 
 def _unpack_scalars(packed: Packed, count: int) -> list[Any]:
-    return list(np.frombuffer(packed.payload, dtype=np.dtype(packed.codec["dtype"])))
+    return list(np.frombuffer(packed.payload, dtype=stored_dtype(packed.codec["dtype"])))
 
 
 def _unpack_arrays(packed: Packed, count: int) -> list[Array]:
@@ -196,8 +256,8 @@ def _unpack_arrays(packed: Packed, count: int) -> list[Array]:
 
 def _unpack_chunks(packed: Packed, count: int) -> list[ChunkRef]:
     dtype, shape = packed.codec["dtype"], tuple(packed.codec["shape"])
-    sums = packed.checksums
-    return [ChunkRef(sums[k : k + 16], dtype, shape) for k in range(0, len(sums), 16)]
+    sums, compressor = packed.checksums, packed.codec.get("compressor", "")
+    return [ChunkRef(sums[k : k + 16], dtype, shape, compressor) for k in range(0, len(sums), 16)]
 
 
 def _unpack_mixed(packed: Packed, count: int) -> list[Any]:
@@ -240,7 +300,7 @@ def _encode_filed(item: Filed) -> bytes:
 
 def _noted(place: KeptFile | KeptTree) -> list[Any]:
     if isinstance(place, KeptFile):
-        return [place.path, place.content.hex(), place.mode]
+        return [place.path, place.content.hex(), place.mode, *([place.chunk.hex()] if place.chunk else [])]
     return [place.path, place.content.hex(), list(place.folders), [_noted(file) for file in place.files]]
 
 
@@ -250,12 +310,14 @@ def _decode_filed(data: bytes) -> Filed:
     return Filed(data[4 + length :], tuple(_place(*noted) for noted in places))
 
 
-def _place(path: str, content: str, what: Any, files: Sequence[Any] | None = None) -> KeptFile | KeptTree:
-    name = bytes.fromhex(content)
-    if files is None:
-        return KeptFile(path, name, int(what))
-    inside = tuple(KeptFile(inner, bytes.fromhex(its), int(mode)) for inner, its, mode in files)
-    return KeptTree(path, name, tuple(what), inside)
+def _place(path: str, content: str, what: Any, rest: Any = "") -> KeptFile | KeptTree:
+    if isinstance(what, list):
+        return KeptTree(path, bytes.fromhex(content), tuple(what), tuple(_file(*noted) for noted in rest))
+    return _file(path, content, what, rest)
+
+
+def _file(path: str, content: str, mode: int, chunk: str = "") -> KeptFile:
+    return KeptFile(path, bytes.fromhex(content), int(mode), bytes.fromhex(chunk))
 
 
 def _encode_item(item: Any) -> bytes:
@@ -266,8 +328,8 @@ def _encode_item(item: Any) -> bytes:
             return b"O" + checksum
         case Filed():
             return b"F" + _encode_filed(item)
-        case ChunkRef(checksum, dtype, shape):
-            return b"C" + checksum + _layout(dtype, shape)
+        case ChunkRef(checksum, dtype, shape, compressor):
+            return b"C" + checksum + _layout(dtype, shape) + compressor.encode()
         case Made(identity, key, output):
             return b"M" + identity + key + struct.pack("<H", output)
         case np.ndarray():
@@ -309,12 +371,12 @@ def _read_layout(data: bytes) -> tuple[str, tuple[int, ...], bytes]:
 
 def _decode_array(data: bytes) -> Array:
     dtype, shape, raw = _read_layout(data)
-    return np.frombuffer(raw, dtype=np.dtype(dtype)).reshape(shape).copy()
+    return np.frombuffer(raw, dtype=stored_dtype(dtype)).reshape(shape).copy()
 
 
 def _decode_chunk(data: bytes) -> ChunkRef:
-    dtype, shape, _ = _read_layout(data[16:])
-    return ChunkRef(data[:16], dtype, shape)
+    dtype, shape, compressor = _read_layout(data[16:])
+    return ChunkRef(data[:16], dtype, stored_shape(shape, stored_dtype(dtype).itemsize), compressor.decode())
 
 
 _DECODERS: dict[bytes, Callable[[bytes], Any]] = {
@@ -339,3 +401,27 @@ _DECODERS: dict[bytes, Callable[[bytes], Any]] = {
 
 def _decode_item(data: bytes) -> Any:
     return _DECODERS[data[:1]](data[1:])
+
+
+def encode_exact(value: object) -> bytes:
+    """Return the body of an object whose value `elements.is_exact`; it never begins like a pickle does."""
+    return _encode_item(value)
+
+
+def decode_exact(body: bytes) -> Any:
+    """Return the value that `encode_exact` made a body of.
+
+    Raises
+    ------
+    IntegrityError
+        The body is none.
+    """
+    try:
+        if body[:1] not in _EXACT:
+            raise IntegrityError("an object is neither a pickle nor an item")
+        return _decode_item(body)
+    except DAMAGE as error:
+        raise IntegrityError(f"an object cannot be decoded: {error}") from error
+
+
+_EXACT = frozenset({b"a", b"i", b"s", b"y", b"S", b"Y"})

@@ -4,9 +4,12 @@ A *stored form* is either small enough to be packed into a segment (a scalar, a 
 reference to a chunk or an object. This module decides which; it writes nothing itself.
 """
 
+import contextlib
 import copyreg
 import io
+import math
 import pickle
+import re
 import sys
 from collections import ChainMap
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.errors import StoreError
+from gristmill.errors import IntegrityError, StoreError
 
 PACK_LIMIT = 64 * 1024
 """Values up to this many bytes are packed into segments; measured, SQLite's double write loses above it."""
@@ -46,15 +49,17 @@ class ChunkRef:
     """An array whose bytes are a chunk file."""
 
     checksum: bytes
-    """xxh3_128 of the C-order buffer, which is also the chunk's name."""
+    """Of the file's bytes, which is also the chunk's name; where nothing is compressed, of the C-order buffer."""
     dtype: str
     """`numpy.dtype.str`, byte order included."""
     shape: tuple[int, ...]
+    compressor: str = ""
+    """What the buffer was compressed with, as `Compressor` spells it; empty where it was not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """A value whose pickle is an object of the ledger."""
+    """A value that is an object of the ledger: a pickle, or an item as `columns` encodes it."""
 
     checksum: bytes
 
@@ -66,9 +71,16 @@ class KeptFile:
     path: str
     """As the function returned it; in a `KeptTree`, relative to it."""
     content: bytes
-    """xxh3_128 of the content, which is also the chunk's name."""
+    """xxh3_128 of the content."""
     mode: int
     """Its permissions."""
+    chunk: bytes = b""
+    """The chunk's name, where that is another: in a store with a secret."""
+
+    @property
+    def name(self) -> bytes:
+        """The name of its chunk."""
+        return self.chunk or self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,48 @@ def is_plain_array(value: object) -> bool:
     dtype = value.dtype
     known = dtype.kind in _PACKED_KINDS or (dtype.kind in "SU" and dtype.itemsize > 0)
     return known and dtype.char not in "gG" and dtype.metadata is None
+
+
+_STORED_DTYPE = re.compile(r"[<>|][biufcmMSU][0-9]{1,9}(\[[0-9]{0,9}[A-Za-z]{1,2}\])?")
+
+
+def stored_dtype(text: object) -> np.dtype[Any]:
+    """Return the dtype that a stored name means; only numbers, times and fixed-width text are ever stored.
+
+    Raises
+    ------
+    IntegrityError
+        It is none of these.
+    """
+    if isinstance(text, str) and _STORED_DTYPE.fullmatch(text):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return np.dtype(text)
+    raise IntegrityError(f"a stored dtype is {str(text)[:40]!r}, which gristmill never writes")
+
+
+def stored_shape(shape: object, itemsize: int) -> tuple[int, ...]:
+    """Return a stored shape, if an array of that shape can exist.
+
+    Raises
+    ------
+    IntegrityError
+        It is none.
+    """
+    if not isinstance(shape, list | tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        raise IntegrityError("a stored shape is not made of lengths")
+    if len(shape) > _MOST_DIMENSIONS or math.prod(max(n, 1) for n in shape) * max(itemsize, 1) >= 2**63:
+        raise IntegrityError("a stored shape is one that no array has")
+    return tuple(shape)
+
+
+_MOST_DIMENSIONS = 64  # numpy's limit; 32 before numpy 2
+
+
+def is_exact(value: object) -> bool:
+    """Return whether `value` is of a type that an object keeps as it is, without pickle, however large it is."""
+    if type(value) in _SIZED_SCALARS or type(value) in (np.str_, np.bytes_):
+        return True
+    return is_plain_array(value)
 
 
 def is_chunkable(array: np.ndarray[Any, Any]) -> bool:

@@ -2,47 +2,55 @@
 
 A frame knows its name, and the length and the checksum of its body, and nothing about what the body means. The
 checksum covers the name, because a damaged index may lead to the row of another name.
-The checksum is xxh3_128 (https://github.com/Cyan4973/xxHash): it finds accidents, not attacks.
+In a store with a secret, frames have another magic number and an authentication code for a checksum.
 """
 
+import hmac
 import struct
 
-from xxhash import xxh3_128
-
 from gristmill.errors import IntegrityError
+from gristmill.storage.seal import NO_KEY, frame_checksum
 
 MAGIC = b"GMF1"
+KEYED_MAGIC = b"GMK1"
 _HEADER = struct.Struct("<4s4xQ16s")
 HEADER_SIZE = _HEADER.size
 
 
-def _checksum(name: bytes, body: bytes) -> bytes:
-    hashed = xxh3_128(name)
-    hashed.update(body)
-    return hashed.digest()
-
-
-def seal(name: bytes, body: bytes) -> bytes:
+def seal(name: bytes, body: bytes, key: bytes = NO_KEY) -> bytes:
     """Return `body` in a frame that `unseal` can verify."""
-    return _HEADER.pack(MAGIC, len(body), _checksum(name, body)) + body
+    return _HEADER.pack(_magic(key), len(body), frame_checksum(name, body, key)) + body
 
 
-def unseal(name: bytes, frame: bytes | memoryview) -> bytes:
+def unseal(name: bytes, frame: bytes | memoryview, key: bytes = NO_KEY) -> bytes:
     """Return the body of `frame`.
 
     Raises
     ------
     IntegrityError
-        The frame is empty, truncated, too long, or its body does not match the checksum.
+        The frame is empty, truncated, too long, made with another key or none, or its body does not match the
+        checksum.
     """
     if len(frame) < HEADER_SIZE:
         raise IntegrityError(f"a stored frame has {len(frame)} bytes, fewer than its header of {HEADER_SIZE}")
     magic, length, checksum = _HEADER.unpack_from(frame)
-    if magic != MAGIC or length != len(frame) - HEADER_SIZE:
+    if magic != _magic(key) or length != len(frame) - HEADER_SIZE:
         raise IntegrityError(f"a stored frame is torn: {len(frame) - HEADER_SIZE} bytes follow its header")
     body = bytes(frame[HEADER_SIZE:])
-    if _checksum(name, body) != checksum:
+    if not hmac.compare_digest(frame_checksum(name, body, key), checksum):
         raise IntegrityError(
             f"a stored frame of {length} bytes does not match its checksum, or has another name"
         )
     return body
+
+
+def framed_size(header: bytes) -> int:
+    """Return the length of the frame that begins with `header`, or -1 where no frame does."""
+    if len(header) < HEADER_SIZE:
+        return -1
+    magic, length, _ = _HEADER.unpack_from(header)
+    return HEADER_SIZE + int(length) if magic in (MAGIC, KEYED_MAGIC) else -1
+
+
+def _magic(key: bytes) -> bytes:
+    return KEYED_MAGIC if key else MAGIC

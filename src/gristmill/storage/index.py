@@ -11,7 +11,7 @@ segment; -1 means missing. Locators are meaningful in one process only.
 import itertools
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,11 +54,23 @@ class KeyIndex:
         self._levels: list[_Level] = []
         self._unsorted: list[int] = []
         self._last: dict[Ledger, int] = {}
+        self._outputs: int | None = None
         self._own: set[int] = set()
         self._lock = threading.RLock()
         self._filed: set[int] = set()
         self.damaged: list[int] = []
         """Numbers of segments whose index could not be read: their calls are misses."""
+
+    def expect(self, outputs: int) -> None:
+        """Find nothing in segments of another number of outputs: none such was ever appended to this group."""
+        with self._lock:
+            if self._outputs == outputs:
+                return
+            self._outputs = outputs
+            foreign = [k for k, segment in enumerate(self._segments) if len(segment.codecs) != outputs]
+            if foreign:
+                self._dead.update(dict.fromkeys(foreign))
+                self._start_again()
 
     def __len__(self) -> int:
         return sum(segment.count for segment in self._segments)
@@ -80,6 +92,15 @@ class KeyIndex:
             if segment.number not in self._ordinals:  # else a refresh was faster
                 self._own.add(segment.number)
                 self._admit(segment)
+
+    def rename(self, number: int, to: int) -> None:
+        """Know a segment by its number in the store, where it has been moved to; its old one still means it."""
+        with self._lock:
+            ordinal = self._ordinals.get(number)
+            if ordinal is not None and to not in self._ordinals:
+                self._segments[ordinal] = replace(self._segments[ordinal], number=to)
+                self._ordinals[to] = ordinal
+                self._own.add(to)
 
     def bury(self, tombstone: Tombstone) -> None:
         """Take in a tombstone that this process has just appended."""
@@ -194,7 +215,7 @@ class KeyIndex:
             entry = decode_index(number, body) if body is not None else None
         except IntegrityError:
             entry = None
-        if entry is None:
+        if entry is None or (isinstance(entry, Segment) and self._outputs not in (None, len(entry.codecs))):
             self.damaged.append(number)
         else:
             self._admit(entry)
@@ -222,6 +243,10 @@ class KeyIndex:
             ordinal = self._ordinals.get(number)
             if ordinal is not None:
                 self._mark_dead(ordinal, positions)
+        self._start_again()
+
+    def _start_again(self) -> None:
+        """Sort in anew what has not been taken back."""
         self._levels.clear()
         self._unsorted = [ordinal for ordinal, segment in enumerate(self._segments) if segment.count]
         self._starts.clear()

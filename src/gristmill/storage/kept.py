@@ -57,8 +57,9 @@ def is_there(chunks: ChunkFiles, place: KeptFile | KeptTree, *, repair: bool) ->
 
 def _keep_file(chunks: ChunkFiles, path: str, name: str, content: bytes) -> tuple[KeptFile, int]:
     status = os.stat(path)
-    written = status.st_size if chunks.adopt(path, content) else 0
-    return KeptFile(name, content, stat.S_IMODE(status.st_mode)), written
+    chunk, new = chunks.adopt(path, content)
+    other = chunk if chunk != content else b""
+    return KeptFile(name, content, stat.S_IMODE(status.st_mode), other), status.st_size if new else 0
 
 
 def _keep_tree(chunks: ChunkFiles, path: str, content: bytes) -> tuple[KeptTree, int]:
@@ -87,7 +88,7 @@ def _is_file_there(chunks: ChunkFiles, path: Path, kept: KeptFile, *, repair: bo
     if os.path.lexists(path):
         return file_hash(os.fspath(path)) == kept.content
     if repair:
-        chunks.put_back(kept.content, path, kept.mode)
+        chunks.put_back(kept.name, path, kept.mode)
     return True
 
 
@@ -108,5 +109,5 @@ def _is_tree_there(chunks: ChunkFiles, kept: KeptTree, *, repair: bool) -> bool:
         (root / name).mkdir(parents=True, exist_ok=True)
     for file in kept.files:
         if not os.path.lexists(root / file.path):
-            chunks.put_back(file.content, root / file.path, file.mode)
+            chunks.put_back(file.name, root / file.path, file.mode)
     return tree_hash(kept.path) == kept.content

@@ -7,6 +7,7 @@ that other users own or may write to.
 import contextlib
 import errno
 import fcntl
+import hmac
 import json
 import os
 import shutil
@@ -14,19 +15,61 @@ import stat
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from xxhash import xxh3_64_hexdigest
 
 from gristmill.errors import StoreError, StorePermissionError, StoreVersionError
+from gristmill.storage.seal import ENVIRONMENT, NO_KEY, Secret, check_value
 
 FORMAT = 1
 """Version of everything under a store's root; a store of another version is refused."""
 
 _MARKER = "store.json"
+_INCOMPLETE = {"chunks", "arrays", "tmp", "claims", "gate"}
+"""What may be in a directory that was about to become a store when the disk was full."""
+
 _CHUNK_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}]
 
 
-_MARKER_BYTES = (
-    json.dumps({"gristmill": FORMAT, "checksum": "xxh3_128", "chunk_codecs": _CHUNK_CODECS}, indent=1) + "\n"
-).encode()
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What `store.json` says."""
+
+    salt: bytes = b""
+    """What the store's key is derived from beside the secret; empty where there is no secret."""
+    check: bytes = b""
+    """What tells the right secret from a wrong one."""
+
+    @classmethod
+    def made_with(cls, secret: Secret | None, salt: bytes = b"") -> "Marker":
+        """Return the marker of a new store, with that salt if one is given and there is a secret."""
+        if secret is None:
+            return cls()
+        salt = salt or os.urandom(16)
+        return cls(salt, check_value(secret.key(salt)))
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Marker | None":
+        """Return the marker of which `data` is the exact form, or None."""
+        try:
+            told = json.loads(data).get("key", {})
+            marker = cls(bytes.fromhex(told.get("salt", "")), bytes.fromhex(told.get("check", "")))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return None
+        return marker if marker.encode() == data else None
+
+    def encode(self) -> bytes:
+        """Return the content of `store.json`."""
+        told: dict[str, Any] = {
+            "gristmill": FORMAT,
+            "checksum": "blake2b_128" if self.salt else "xxh3_128",
+            "chunk_codecs": _CHUNK_CODECS,
+        }
+        if self.salt:  # the sum tells a flipped bit from a wrong secret
+            parts = {"salt": self.salt.hex(), "check": self.check.hex()}
+            told["key"] = {**parts, "sum": xxh3_64_hexdigest("".join(parts.values()).encode())}
+        return (json.dumps(told, indent=1) + "\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +118,43 @@ class Layout:
         """Damaged chunks, kept for whoever wants to know what happened."""
         return self.root / "quarantine"
 
-    def open(self, *, readonly: bool = False, trust: bool = False) -> None:
+    @property
+    def collector(self) -> Path:
+        """What only one collector at a time has locked."""
+        return self.root / "collector"
+
+    @property
+    def gate(self) -> Path:
+        """What keeps look-ups and deletions apart."""
+        return self.root / "gate"
+
+    def open(
+        self, *, readonly: bool = False, trust: bool = False, secret: Secret | None = None, salt: bytes = b""
+    ) -> bytes:
         """Make the directory a store if it is new, and refuse it if it cannot be used.
+
+        Parameters
+        ----------
+        readonly
+            Make none.
+        trust
+            Take it whoever else may write to it.
+        secret
+            What it is sealed with.
+        salt
+            What the key of a new store with a secret is derived from; random by default.
+
+        Returns
+        -------
+        The key of a store with a secret, `NO_KEY` of one without.
 
         Raises
         ------
         StoreVersionError
             It is a store of another format, or a directory with something else in it.
         StorePermissionError
-            Other users own it or may write to it, and `trust` is False.
+            Other users own it or may write to it, and `trust` is False; or it was made with another secret, with
+            one where none is given, or without one.
         StoreError
             It cannot be made.
         """
@@ -91,12 +162,12 @@ class Layout:
             if not trust and self.root.exists():
                 self._check_owner()
             if not self.marker.exists():
-                self._create(readonly=readonly)
+                self._create(Marker.made_with(secret, salt), readonly=readonly)
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(f"cannot use the store at {self.root}: {error}") from error
-        self._check_format(readonly=readonly)
+        return self._unlock(self._check_format(readonly=readonly), secret)
 
     def identity(self) -> tuple[int, int]:
         """Return what tells this store from another one at the same place; (0, 0) where there is none."""
@@ -106,12 +177,16 @@ class Layout:
             return 0, 0
         return status.st_dev, status.st_ino
 
-    def _create(self, *, readonly: bool) -> None:
+    def is_marked(self) -> bool:
+        """Return whether the marker is what was written."""
+        return Marker.decode(self.marker.read_bytes()) is not None
+
+    def _create(self, marker: Marker, *, readonly: bool) -> None:
         if readonly:
             raise StoreError(f"there is no store at {self.root}, and readonly=True does not make one")
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if foreign := sorted(set(os.listdir(self.root)) - {"chunks", "arrays", "tmp", "claims"}):
+            if foreign := sorted(set(os.listdir(self.root)) - _INCOMPLETE):
                 if self.marker.exists():  # made by another process meanwhile
                     return
                 raise StoreVersionError(
@@ -120,25 +195,29 @@ class Layout:
                 )
             for path in (self.chunks, self.arrays, self.scratch):
                 path.mkdir(exist_ok=True, mode=0o700)
-            self._write_marker()
+            self._write_marker(marker)
         except OSError as error:
             raise StoreError(f"cannot make a store at {self.root}: {error}") from error
 
-    def _write_marker(self) -> None:
+    def _write_marker(self, marker: Marker) -> None:
         temporary = self.scratch / f"{_MARKER}.{os.urandom(8).hex()}"
-        temporary.write_bytes(_MARKER_BYTES)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(marker.encode())
         with contextlib.suppress(FileExistsError):
             os.link(temporary, self.marker)
         temporary.unlink()
 
-    def _check_format(self, *, readonly: bool) -> None:
+    def _check_format(self, *, readonly: bool) -> Marker:
         try:
             data = self.marker.read_bytes()
-            if _differing_bits(data, _MARKER_BYTES) == 1:  # no other format is as near as that
-                self._mend_marker(readonly=readonly)
-                return
+            if (marker := Marker.decode(data)) is not None:
+                return marker
+            if (mended := _mended(data)) is not None:  # no other format is as near as that
+                self._mend_marker(mended, readonly=readonly)
+                return mended
             found = json.loads(data)["gristmill"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreVersionError(
                 f"{self.marker} cannot be read ({error}); this is no store of gristmill's"
             ) from error
@@ -147,12 +226,36 @@ class Layout:
                 f"the store at {self.root} has format {found}; this gristmill reads format {FORMAT}. "
                 "Use the gristmill that wrote it, or another directory."
             )
+        raise StoreVersionError(
+            f"{self.marker} is not what gristmill wrote, although it names format {FORMAT}; it has been changed or "
+            "damaged. Restore it from a copy, or use another directory."
+        )
 
-    def _mend_marker(self, *, readonly: bool) -> None:
+    def _unlock(self, marker: Marker, secret: Secret | None) -> bytes:
+        if not marker.salt:
+            if secret is not None:
+                raise StorePermissionError(
+                    f"the store at {self.root} was made without a secret, so that it cannot be told who wrote what "
+                    f"is in it. Open it without one (and unset ${ENVIRONMENT}), or use another directory."
+                )
+            return NO_KEY
+        if secret is None:
+            raise StorePermissionError(
+                f"the store at {self.root} was made with a secret; give it as Store(..., secret=...), "
+                f"or in ${ENVIRONMENT}."
+            )
+        key = secret.key(marker.salt)
+        if not hmac.compare_digest(check_value(key), marker.check):
+            raise StorePermissionError(
+                f"the store at {self.root} was made with another secret; nothing in it was touched."
+            )
+        return key
+
+    def _mend_marker(self, marker: Marker, *, readonly: bool) -> None:
         """Write the marker over itself: its inode is what tells this store from another at the same place."""
         if not readonly:
             with contextlib.suppress(OSError), self.marker.open("r+b") as file:
-                file.write(_MARKER_BYTES)
+                file.write(marker.encode())
 
     def _check_owner(self) -> None:
         status = self.root.stat()
@@ -180,10 +283,16 @@ def is_refusal(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _REFUSALS
 
 
-def _differing_bits(left: bytes, right: bytes) -> int:
-    if len(left) != len(right):
-        return 8 * max(len(left), len(right))
-    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).bit_count()
+def _mended(data: bytes) -> Marker | None:
+    """Return the marker that `data` is one flipped bit away from, or None."""
+    if len(data) not in {len(Marker().encode()), len(Marker(bytes([1] * 16), bytes(16)).encode())}:
+        return None
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        if (marker := Marker.decode(bytes(flipped))) is not None:
+            return marker
+    return None
 
 
 class Scratch:

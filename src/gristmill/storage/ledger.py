@@ -1,8 +1,8 @@
 """The ledger: one diskcache cache in which segments, objects and records are rows.
 
-This is the only module that knows diskcache and SQLite. Rows go in through diskcache, in transactions that
-this module opens itself; they come out through a read-only SQLite connection of our own over diskcache's
-documented table. So a run that finds everything never writes (opening a diskcache writes twenty rows), and
+This module and `schema` are the only ones that know diskcache and SQLite. Rows go in through diskcache, in
+transactions that this module opens itself; they come out through a read-only SQLite connection of our own over
+diskcache's documented table. So a run that finds everything never writes (opening a diskcache writes twenty rows), and
 ``PRAGMA data_version`` can tell in two microseconds whether anybody appended anything.
 
 It does not know what a body means: bodies are bytes, in frames that carry their checksum.
@@ -13,11 +13,12 @@ import errno
 import os
 import re
 import sqlite3
+import stat
 import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +26,13 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
 from gristmill.errors import IntegrityError, StoreError
-from gristmill.storage.frame import seal, unseal
+from gristmill.storage import schema
+from gristmill.storage.frame import HEADER_SIZE, framed_size, seal, unseal
 from gristmill.storage.medium import sync_directory
-from gristmill.storage.segment import KEY_SIZE, Entry
+from gristmill.storage.seal import NO_KEY
+from gristmill.storage.segment import KEY_SIZE, TIME_SHIFT, Entry
 
-_BUSY_SECONDS = 20.0
+BUSY_SECONDS = 20.0
 """How long a statement waits for another process's transaction before it fails."""
 
 _BRIEF_SECONDS = 0.1
@@ -38,7 +41,7 @@ _BRIEF_SECONDS = 0.1
 _INLINE_LIMIT = 32 * 1024
 """Rows up to this many bytes live in the database; SQLite writes them twice, so longer ones are files."""
 
-_FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
+FILE_NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 """What diskcache names its files; anything else in that column was not written by us."""
 
 _SETTINGS = {
@@ -48,20 +51,24 @@ _SETTINGS = {
     "statistics": 0,  # counting hits turns every read into a write
     "tag_index": 0,
     "sqlite_mmap_size": 0,  # a mapped database turns an I/O error into SIGBUS
+    "sqlite_trusted_schema": 0,  # what is in the database's schema must not call functions
     "disk_min_file_size": _INLINE_LIMIT,
 }
 
 T = TypeVar("T")
-_NUMBER = struct.Struct(">Q")
+NUMBER = struct.Struct(">Q")
 _DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_text(CAST(filename AS BLOB))"
-_CHANCE_BITS = 21
-"""Random bits of a segment's number, below its time in milliseconds: 63 bits until the year 2109."""
-_COUNTER, _INDEX, _VALUES = b"n", b"i", b"v"
+COUNTER, INDEX, VALUES = b"n", b"i", b"v"
+"""What the keys of a segment's rows start with; the group follows, and for the last two the number."""
+RENEWED = b"u"
+"""Starts the keys of marks that `renew` makes; when each was made is its row's time."""
+_LAST_NUMBER = 2**63 - 1
+"""The highest number that a segment may have."""
 
 
 def _unique_number() -> int:
-    chance = int.from_bytes(os.urandom(3), "big") >> (24 - _CHANCE_BITS)
-    return (time.time_ns() // 10**6 << _CHANCE_BITS) | chance
+    chance = int.from_bytes(os.urandom(3), "big") >> (24 - TIME_SHIFT)  # 63 bits in all until the year 2109
+    return (time.time_ns() // 10**6 << TIME_SHIFT) | chance
 
 
 class FramedDisk(diskcache.Disk):  # type: ignore[misc]
@@ -88,7 +95,8 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
         if len(value) <= self.min_file_size:
             return 0, MODE_RAW, None, sqlite3.Binary(value)
         name, path = self.filename(key, value)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        for folder in (Path(path).parent.parent, Path(path).parent):
+            folder.mkdir(exist_ok=True, mode=0o700)
         try:
             _write_file(path, value, durable=self.durable)
         except BaseException:
@@ -99,10 +107,10 @@ class FramedDisk(diskcache.Disk):  # type: ignore[misc]
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:  # noqa: FBT001
         if read:
             raise TypeError("ledger values are bytes, not files")
-        return _fetch(Path(self._directory), mode, filename, value)
+        return fetch(Path(self._directory), mode, filename, value)
 
-    def remove(self, file_path: str) -> None:
-        if _FILE_NAME.fullmatch(file_path):
+    def remove(self, file_path: object) -> None:
+        if isinstance(file_path, str) and FILE_NAME.fullmatch(file_path):
             super().remove(file_path)
 
 
@@ -127,15 +135,34 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
         sync_directory(Path(path).parent.parent)
 
 
-def _fetch(directory: Path, mode: int, filename: str | None, value: object) -> bytes:
+def fetch(directory: Path, mode: object, filename: object, value: object) -> bytes:
+    """Return the frame of a row, which lies in it or in a file of `directory`.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing, or the row has a form that is never written here.
+    """
     if mode == MODE_RAW and isinstance(value, bytes):
         return value
-    if mode == MODE_BINARY and filename is not None and _FILE_NAME.fullmatch(filename):
+    if mode == MODE_BINARY and isinstance(filename, str) and FILE_NAME.fullmatch(filename):
         try:
-            return (directory / filename).read_bytes()
-        except OSError as error:
+            return _read_file(directory / filename)
+        except (OSError, MemoryError) as error:
             raise IntegrityError(f"a file of the ledger cannot be read: {error}") from error
     raise IntegrityError("the ledger holds a row in a form that gristmill never writes")
+
+
+def _read_file(path: Path) -> bytes:
+    """Return a file's content, if it has the length that its frame says: before there is memory for it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would have us wait
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError("a file of the ledger is no file")
+        if framed_size(os.pread(descriptor, HEADER_SIZE, 0)) != status.st_size:
+            raise IntegrityError(f"a file of the ledger has {status.st_size} bytes, not what its header says")
+        return file.read()
 
 
 class DamagedError(StoreError):
@@ -166,7 +193,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     reader = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}",
         uri=True,
-        timeout=_BUSY_SECONDS,
+        timeout=BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -174,7 +201,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     reader.text_factory = lambda data: data.decode("utf-8", "replace")
     try:
         reader.execute("PRAGMA trusted_schema = 0")
-        reader.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+        schema.check(reader)
     except BaseException:
         reader.close()
         raise
@@ -207,10 +234,15 @@ class Ledger:
         Sync every commit to the medium, so that it survives a power cut.
     readonly
         Refuse to append.
+    key
+        What rows are sealed with, in a store with a secret.
     """
 
-    def __init__(self, directory: Path, *, durable: bool = False, readonly: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, durable: bool = False, readonly: bool = False, key: bytes = NO_KEY
+    ) -> None:
         self._directory = directory
+        self._key = key
         self._durable = durable
         self._readonly = readonly
         self._lock = threading.RLock()
@@ -220,12 +252,16 @@ class Ledger:
         """What SQLite said when it could not read; what is not read is a miss."""
         self._open = _Open()
         self._inode = 0
-        self._patience = _BUSY_SECONDS
+        self._patience = BUSY_SECONDS
         self._pid = os.getpid()
         weakref.finalize(self, self._open.close)
 
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """Append `entries` in one transaction and return their numbers.
+    def use(self, key: bytes) -> None:
+        """Seal with another key from now on: the store has been made anew."""
+        self._key = key
+
+    def append(self, entries: Sequence[Entry], rows: Mapping[bytes, bytes] | None = None) -> list[int]:
+        """Append `entries` in one transaction and return their numbers; with it put `rows`, as `put_all` does.
 
         Numbers grow within a group, and no segment ever has the number of another, even when a damaged
         database has forgotten which there were: other processes know segments by their numbers.
@@ -235,11 +271,26 @@ class Ledger:
         StoreError
             The ledger is read-only, full or locked; nothing was appended.
         """
-        return self._write(lambda cache: self._append_all(cache, entries))
+        return self._write(lambda cache: self._append_all(cache, entries, rows or {}))
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
-        self._write(lambda cache: cache.set(key, seal(key, body), retry=False))
+        self._write(lambda cache: cache.set(key, seal(key, body, self._key), retry=False))
+
+    def put_all(self, rows: Mapping[bytes, bytes]) -> None:
+        """Store the bodies of `rows` under their keys, all in one transaction.
+
+        A body that replaces another should be short enough for the database: a file is deleted before the
+        transaction ends, and a process that is killed in between leaves the row without it.
+        """
+        self._write(lambda cache: self._put_all(cache, rows))
+
+    def renew(self, key: bytes) -> bool:
+        """Mark the row of `key` as about to be named by others; return False where there is none.
+
+        The mark is a row of its own, because diskcache only writes rows anew, files and all.
+        """
+        return self._write(lambda cache: self._mark(cache, key))
 
     def delete(self, keys: Sequence[bytes]) -> None:
         """Delete the rows of `keys`; missing ones are ignored."""
@@ -254,7 +305,7 @@ class Ledger:
             The row exists, and is torn or does not match its checksum.
         """
         rows = self._select("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw = 1", (key,))
-        return unseal(key, _fetch(self._directory, *rows[0])) if rows else None
+        return unseal(key, fetch(self._directory, *rows[0]), self._key) if rows else None
 
     def under(self, prefix: bytes, length: int) -> list[tuple[bytes, bytes | None]]:
         """Return (rest of the key, body) of all rows whose key is `prefix` and `length` bytes more.
@@ -265,32 +316,41 @@ class Ledger:
         low, high = (prefix + byte * length for byte in (b"\x00", b"\xff"))
         found: list[tuple[bytes, bytes | None]] = []
         for key, *stored in self._select(query, (low, high)):
+            if not (isinstance(key, bytes) and len(key) == len(low)):
+                continue
             body = None
             with contextlib.suppress(IntegrityError):
-                body = unseal(key, _fetch(self._directory, *stored))
+                body = unseal(key, fetch(self._directory, *stored), self._key)
             found.append((key[len(prefix) :], body))
         return found
 
     def values(self, group: bytes, number: int) -> bytes | None:
         """Return the values of the segment `number` of `group`, or None where there is no such segment."""
-        return self.get(_VALUES + group + _NUMBER.pack(number))
+        return self.get(VALUES + group + NUMBER.pack(number))
 
     def scan(self, group: bytes, after: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield (number, index) of every segment of `group` above `after`; a damaged index is None."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (after + 1, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (after + 1, _LAST_NUMBER))
         query = "SELECT key, mode, filename, value FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
         for key, *stored in self._stream(query, (low, high)):
             if not (isinstance(key, bytes) and low <= key <= high):
                 continue  # a damaged index led to the row of somebody else
-            number = _NUMBER.unpack(key[-8:])[0]
+            number = NUMBER.unpack(key[-8:])[0]
             try:
-                yield number, unseal(key, _fetch(self._directory, *stored))
+                yield number, unseal(key, fetch(self._directory, *stored), self._key)
             except IntegrityError:
                 yield number, None
 
     def groups(self) -> list[bytes]:
         """Return the groups that have segments; one whose counter is damaged may be left out."""
-        return [name for name, _ in self.under(_COUNTER, KEY_SIZE)]
+        return [name for name, _ in self.under(COUNTER, KEY_SIZE)]
+
+    def replace_by(self, directory: Path) -> None:
+        """Put the ledger in `directory` into the place of this one, which is set aside."""
+        with self._lock:
+            self.close()
+            self._set_aside()
+            os.rename(directory, self._directory)
 
     def version(self) -> int:
         """Return a number that differs from the last one if any connection has committed since."""
@@ -317,33 +377,48 @@ class Ledger:
         """The ledgers that a look-up goes through: this one."""
         return (self,)
 
-    def _append_all(self, cache: diskcache.Cache, entries: Sequence[Entry]) -> list[int]:
+    def _put_all(self, cache: diskcache.Cache, rows: Mapping[bytes, bytes]) -> None:
+        for key, body in rows.items():
+            cache.set(key, seal(key, body, self._key), retry=False)
+
+    def _mark(self, cache: diskcache.Cache, key: bytes) -> bool:
+        if key not in cache:
+            return False
+        self._put_all(cache, {RENEWED + key: b""})
+        return True
+
+    def _append_all(
+        self, cache: diskcache.Cache, entries: Sequence[Entry], rows: Mapping[bytes, bytes]
+    ) -> list[int]:
         last: dict[bytes, int] = {}  # of this transaction, which the reading connection does not see
         numbers = []
         for entry in entries:
             before = last[entry.group] if entry.group in last else self._last_number(entry.group)
             last[entry.group] = max(before + 1, _unique_number())
+            if last[entry.group] > _LAST_NUMBER:
+                raise StoreError(f"the store at {self._directory.parent} has no segment numbers left")
             numbers.append(self._append_one(cache, entry, last[entry.group]))
+        self._put_all(cache, rows)
         return numbers
 
     def _append_one(self, cache: diskcache.Cache, entry: Entry, number: int) -> int:
-        name = entry.group + _NUMBER.pack(number)
-        rows = ((_VALUES + name, entry.values), (_INDEX + name, entry.index))
-        for key, body in (*rows, (_COUNTER + entry.group, _NUMBER.pack(number))):
-            cache.set(key, seal(key, body), retry=False)
+        name = entry.group + NUMBER.pack(number)
+        rows = ((VALUES + name, entry.values), (INDEX + name, entry.index))
+        for key, body in (*rows, (COUNTER + entry.group, NUMBER.pack(number))):
+            cache.set(key, seal(key, body, self._key), retry=False)
         return number
 
     def _last_number(self, group: bytes) -> int:
         """The highest number that a segment of `group` has or had; a damaged counter does not hide any."""
-        low, high = (_INDEX + group + _NUMBER.pack(n) for n in (0, 2**64 - 1))
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (0, _LAST_NUMBER))
         query = "SELECT key FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key DESC LIMIT 1"
         found = [key for (key,) in self._select(query, (low, high)) if isinstance(key, bytes)]
-        highest = _NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
-        try:
-            counter = self.get(_COUNTER + group)
-        except IntegrityError:
-            counter = None
-        return max(highest, _NUMBER.unpack(counter)[0] if counter else 0)
+        highest = NUMBER.unpack(found[0][-8:])[0] if found and low <= found[0] <= high else 0
+        counter = None
+        with contextlib.suppress(IntegrityError):
+            counter = self.get(COUNTER + group)
+        known = NUMBER.unpack(counter)[0] if counter and len(counter) == NUMBER.size else 0
+        return max(highest, known)
 
     def _write(self, action: Callable[[diskcache.Cache], T]) -> T:
         """Do something in one transaction; once more, if what was damaged could be put out of the way."""
@@ -379,8 +454,8 @@ class Ledger:
 
     def _relax(self) -> None:
         """Wait for others again for as long as ever, after a write that went well."""
-        if self._patience != _BUSY_SECONDS:
-            self._patience = _BUSY_SECONDS
+        if self._patience != BUSY_SECONDS:
+            self._patience = BUSY_SECONDS
             self.close()
 
     def _is_another(self) -> bool:
@@ -405,27 +480,11 @@ class Ledger:
             self.close()
             self.generation += 1
 
-    def _check_lock(self) -> None:
-        """See that the database takes writes: diskcache, when it opens one that does not, waits for a minute.
-
-        Raises
-        ------
-        sqlite3.OperationalError
-            It is locked, or cannot be written.
-        """
-        path = self._directory / "cache.db"
-        if path.exists():
-            with contextlib.closing(
-                sqlite3.connect(path, timeout=self._patience, isolation_level=None)
-            ) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("ROLLBACK")
-
     def _open_cache(self) -> diskcache.Cache:
         self._after_fork()
         self._check_there()
         if self._open.cache is None:
-            self._check_lock()
+            self._prepare()
             disk = DurableDisk if self._durable else FramedDisk
             synchronous = 2 if self._durable else 1
             self._open.cache = diskcache.Cache(
@@ -437,6 +496,30 @@ class Ledger:
             )
             self._inode = (self._directory / "cache.db").stat().st_ino
         return self._open.cache
+
+    def _prepare(self) -> None:
+        """Make the database's file, for its owner only, or see to it that diskcache can be let near it.
+
+        Raises
+        ------
+        OSError
+            The disk refuses.
+        sqlite3.DatabaseError
+            It is no database, or one that is not diskcache's; or it is locked, or cannot be written.
+        """
+        self._directory.mkdir(exist_ok=True, mode=0o700)
+        path = self._directory / "cache.db"
+        with contextlib.suppress(FileExistsError):
+            # Only if it is new: closing a descriptor of it drops the locks that SQLite has on it in this process
+            # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(path, timeout=self._patience)) as connection:
+            connection.execute("PRAGMA trusted_schema = 0")
+            schema.check(connection)
+            # diskcache, when it opens a database that takes no writes, waits for a minute.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            schema.tidy_settings(connection, _SETTINGS)
 
     def _select(self, query: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
         return list(self._stream(query, arguments))
@@ -476,7 +559,7 @@ class Ledger:
         self.close()
         path = self._directory / "cache.db"
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
+            with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
                 connection.create_function("is_text", 1, _is_text, deterministic=True)
                 with connection:
                     connection.execute(_DROP_UNDECODABLE)

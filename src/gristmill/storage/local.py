@@ -11,18 +11,26 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.identity.files import Dir, File
-from gristmill.identity.memo import StatMemo, merged
-from gristmill.storage.chunks import ChunkFiles, DamagedChunkError, raw_bytes
+from gristmill.identity.memo import StatMemo, is_block, merged
+from gristmill.storage.chunks import ChunkFiles, DamagedChunkError
 from gristmill.storage.claims import Claims
 from gristmill.storage.code_record import CodeRecord
-from gristmill.storage.columns import NUMERIC, Packed, as_array, holds_files, unpack
+from gristmill.storage.columns import (
+    NUMERIC,
+    Packed,
+    as_array,
+    decode_exact,
+    encode_exact,
+    holds_files,
+    unpack,
+)
+from gristmill.storage.compress import Compressor
 from gristmill.storage.elements import (
     PACK_LIMIT,
     ChunkRef,
@@ -31,6 +39,7 @@ from gristmill.storage.elements import (
     ObjectRef,
     Pickled,
     is_chunkable,
+    is_exact,
     pickle_value,
     to_packed,
 )
@@ -38,7 +47,9 @@ from gristmill.storage.index import KeyIndex
 from gristmill.storage.kept import is_there, keep
 from gristmill.storage.layout import Layout, is_refusal
 from gristmill.storage.made import MadeValues
+from gristmill.storage.presence import Gate, Pin
 from gristmill.storage.refuge import Refuge, name_refuge
+from gristmill.storage.seal import NO_KEY, Secret, content_checksum
 from gristmill.storage.segment import (
     DAMAGED,
     KEY_SIZE,
@@ -51,12 +62,19 @@ from gristmill.storage.segment import (
     provenance_of,
 )
 
+if TYPE_CHECKING:
+    from gristmill.storage.ledger import Ledger
+
 Array = np.ndarray[Any, Any]
 
 _CACHE_BYTES = 64 * 1024 * 1024
 """Packed payloads kept decoded in memory, so that neighbours are not read and verified again."""
 
-_OBJECT, _CODE, _FILES = b"o", b"c", b"f"
+OBJECT, CODE, FILES, GONE = b"o", b"c", b"f", b"g"
+"""What the keys of rows start with that are neither segments nor records of runs."""
+
+_PICKLE = b"\x80"
+"""How every pickle begins (protocol 2 and later)."""
 
 _FILES_NAME = 8
 """Bytes in the name of a row of file hashes: the time, in nanoseconds."""
@@ -73,8 +91,18 @@ class StoreSpec:
     durable: bool = False
     readonly: bool = False
     trust: bool = False
+    verify: bool = True
+    compressor: str = ""
+    allow_pickle: bool = True
+    secret: Secret | None = None
     refuge: str = ""
     """Where what the store does not take goes; named by the process that opens the store first."""
+    absent: bool = False
+    """Whether that process could not open the store, so that everything goes to the refuge."""
+
+    def resolved(self) -> "StoreSpec":
+        """Return it with the secret of the environment, where it has none."""
+        return self if self.secret is not None else replace(self, secret=Secret.from_environment())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +140,22 @@ class LocalStorage:
         from gristmill.storage.ledger import Ledger
         from gristmill.storage.places import Chunks, Ledgers, Shelter
 
+        spec = spec.resolved()
         self.layout = Layout(Path(spec.location).absolute())
         self.spec = spec if spec.refuge else replace(spec, refuge=name_refuge(self.layout.root))
         self.refuge = Refuge(self.spec.refuge, owned=not spec.refuge)
         self.shelter = Shelter(self.layout, self.refuge, readonly=spec.readonly)
-        if make or self.layout.exists:
-            self._open_layout()
-        store = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly)
-        self._ledger = Ledgers(store, self.shelter)
-        self._chunks = Chunks(self.layout, self.shelter, durable=spec.durable)
-        self._homeward = Homeward(store, self._ledger.refuge, self._chunks, self.shelter)
+        self._is_first = not spec.refuge
+        self._identity = (0, 0)
+        self._key = self._open() if make or self.layout.exists else NO_KEY
+        self._compressor = Compressor.parse(spec.compressor) if spec.compressor else None
+        store = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly, key=self._key)
+        self._ledger = Ledgers(store, self.shelter, key=self._key)
+        self._chunks = Chunks(
+            self.layout, self.shelter, durable=spec.durable, verify=spec.verify, key=self._key
+        )
+        self._homeward = Homeward(self._ledger, self._chunks, self.shelter, self._moved)
         self._scratch: Path | None = None
-        self._identity = self.layout.identity()
         self._indexes: dict[bytes, KeyIndex] = {}
         self._version: tuple[int, ...] = ()
         self._generation = 0
@@ -135,6 +167,11 @@ class LocalStorage:
         self._lock = threading.RLock()
         self._columns = _ColumnCache(_CACHE_BYTES)
         self._made = MadeValues()
+
+    @property
+    def key(self) -> bytes:
+        """What everything is sealed with; `NO_KEY` in a store without a secret."""
+        return self._key
 
     @property
     def scratch(self) -> Path:
@@ -154,22 +191,63 @@ class LocalStorage:
             return True
 
     @property
+    def ledger(self) -> "Ledger":
+        """The rows of the store itself, for who looks after it."""
+        return self._ledger.store
+
+    @property
+    def gate(self) -> Gate:
+        """What keeps look-ups and deletions apart."""
+        # A directory that is no store yet must stay one that can be made a store.
+        return Gate((self.layout if self.shelter.is_opened else self.refuge.layout).gate)
+
+    @property
+    def own_scratch(self) -> Path:
+        """A directory of the store itself for temporary files, never one of the refuge.
+
+        Raises
+        ------
+        StoreError
+            The file system refuses.
+        """
+        return self._chunks.scratch
+
+    def pin(self, run_id: str) -> Pin | None:
+        """Say in the store that a run goes on; None where nothing can be written."""
+        if self.spec.readonly or not self.shelter.is_opened:
+            return None
+        with contextlib.suppress(OSError, StoreError):  # a full disk: what is collected meanwhile is a miss
+            return Pin(self.own_scratch, run_id)
+        return None
+
+    @property
     def chunks(self) -> ChunkFiles:
         """The chunk files."""
         return self._chunks
 
     def claims(self, friend: int = 0) -> Claims:
         """Return a new owner in the claim table; it is a file and a thread once it has claimed something."""
-        layout = self.refuge.layout if self.spec.readonly or not self.layout.exists else self.layout
+        is_kept_out = self.spec.readonly or not (self.shelter.is_opened and self.layout.exists)
+        layout = self.refuge.layout if is_kept_out else self.layout
         return Claims(layout.claims, friend=friend)
 
-    def index(self, group: bytes) -> KeyIndex:
-        """Return the key index of `group`, read from the ledger when it is asked for first."""
+    def index(self, group: bytes, outputs: int | None = None) -> KeyIndex:
+        """Return the key index of `group`, read from the ledger when it is asked for first.
+
+        Parameters
+        ----------
+        group
+            The call prefix.
+        outputs
+            How many outputs its calls have, where the caller relies on that.
+        """
         with self._lock:
             index = self._indexes.get(group)
             if index is None:
                 index = self._indexes[group] = KeyIndex(self._ledger, group)
                 index.refresh()
+            if outputs is not None:
+                index.expect(outputs)
             return index
 
     def refresh(self) -> bool:
@@ -201,21 +279,33 @@ class LocalStorage:
         Raises
         ------
         StoreError
-            The value cannot be pickled, or the file system refuses.
+            The value has to be pickled, and cannot or must not be; or the file system refuses.
         """
         packed = to_packed(value)
         if packed is not None or value is None:
             return packed
         if type(value) is np.ndarray and is_chunkable(value):
             return self._keep_chunk(np.ascontiguousarray(value), checksum)
+        if is_exact(value):
+            return self._keep_object(encode_exact(value))
+        self.check_pickle(value)
         data = value.data if type(value) is Pickled else pickle_value(value)
-        if len(data) <= PACK_LIMIT:
-            return Pickled(data)
-        name = xxh3_128_digest(data)
-        if not self._has_object(name):
-            self._ledger.put(_OBJECT + name, data)
-            self.bytes_written += len(data)
-        return ObjectRef(name)
+        return Pickled(data) if len(data) <= PACK_LIMIT else self._keep_object(data)
+
+    def check_pickle(self, value: object) -> None:
+        """Refuse a value that has to be pickled, where nothing may be.
+
+        Raises
+        ------
+        StoreError
+            The store was opened with `allow_pickle=False`.
+        """
+        if not self.spec.allow_pickle:
+            what = "value" if type(value) is Pickled else type(value).__qualname__
+            raise StoreError(
+                f"a {what} can only be stored as a pickle, and this store has allow_pickle=False: "
+                "return numbers, text, bytes or arrays of them, in several outputs if need be"
+            )
 
     def keep_files(self, value: Pickled, places: Sequence[tuple[File | Dir, bytes]]) -> Filed:
         """Return the stored form of a value with files in it, after copying their content to the store.
@@ -232,6 +322,7 @@ class LocalStorage:
         StoreError
             The file system refuses.
         """
+        self.check_pickle(value)
         kept = []
         for place, content in dict(places).items():
             one, written = keep(self.chunks, place, content)
@@ -248,6 +339,8 @@ class LocalStorage:
             Put back files that are missing.
         """
         edited = np.zeros(len(locators), dtype=bool)
+        if not self.spec.allow_pickle:  # then nobody is handed these values, and no file is put anywhere
+            return edited
         for k in np.flatnonzero(index.filed(locators)).tolist():
             segment, _ = index.locate(int(locators[k]))
             for output, codec in enumerate(segment.codecs):
@@ -315,14 +408,17 @@ class LocalStorage:
         ------
         IntegrityError
             Its chunk or object is missing or damaged.
+        StoreError
+            It is a pickle, and the store was opened with `allow_pickle=False`.
         """
         match form:
             case Pickled(data) | Filed(data):
-                return pickle.loads(data)  # noqa: S301 - the store's owner is the user (see Layout.open)
+                return self._unpickled(data)
             case ChunkRef():
                 return self.chunks.read(form)
             case ObjectRef(checksum):
-                return pickle.loads(self._object(checksum))  # noqa: S301 - as above
+                body = self._object(checksum)
+                return self._unpickled(body) if body[:1] == _PICKLE else decode_exact(body)
             case np.ndarray():
                 return form.copy()
             case Made():
@@ -343,7 +439,7 @@ class LocalStorage:
         """
         match form:
             case ChunkRef():
-                self.chunks.read(form)
+                self.chunks.read(form, verify=True)
             case ObjectRef(checksum):
                 self._object(checksum)
 
@@ -360,7 +456,7 @@ class LocalStorage:
 
     def remembered_files(self) -> list[bytes]:
         """Return what is known of files, as `StatMemo` takes it; what cannot be read is left out."""
-        return [body for _, body in self._ledger.store.under(_FILES, _FILES_NAME) if body]
+        return [body for _, body in self.ledger.under(FILES, _FILES_NAME) if body and is_block(body)]
 
     def remember_files(self, memo: StatMemo) -> None:
         """Keep what `memo` has learned since the last time, if the store takes it now."""
@@ -370,14 +466,18 @@ class LocalStorage:
 
     def describe(self, record: CodeRecord, group: bytes) -> None:
         """Keep the code record of a group, unless there is one, if the store takes it now."""
-        key, ledger = _CODE + record.place + group, self._ledger.store
-        if ledger.get(key) is None:
-            self.shelter.spare(lambda: ledger.put(key, record.encode()))
+        key = CODE + record.place + group
+        if self.ledger.get(key) is None:
+            self.shelter.spare(lambda: self.ledger.put(key, record.encode()))
+
+    def note(self, rows: Mapping[bytes, bytes]) -> bool:
+        """Put rows into the store's ledger that nobody will miss; return whether it has taken them."""
+        return self.shelter.spare(lambda: self.ledger.put_all(rows))
 
     def descriptions(self, place: bytes) -> dict[bytes, CodeRecord]:
         """Return the code record of each group of the node at `place`; what cannot be read is left out."""
         found: dict[bytes, CodeRecord] = {}
-        for group, body in self._ledger.store.under(_CODE + place, KEY_SIZE):
+        for group, body in self.ledger.under(CODE + place, KEY_SIZE):
             with contextlib.suppress(IntegrityError):
                 found[group] = CodeRecord.decode(body or b"")
         return found
@@ -423,16 +523,18 @@ class LocalStorage:
         if isinstance(form, ChunkRef):
             self.chunks.quarantine(form.checksum, self.layout.quarantine)
         elif isinstance(form, ObjectRef):
-            self._ledger.delete([_OBJECT + form.checksum])
+            self._ledger.delete([OBJECT + form.checksum])
 
     def reopen(self) -> None:
         """Start anew if somebody has deleted the directory, as people do to reset a cache."""
-        if self.layout.identity() == self._identity != (0, 0):
+        if self.layout.identity() == self._identity != (0, 0) or (self.spec.absent and not self._is_first):
             return
         with self._lock:
             self.close()
-            self._open_layout()
-            self._identity = self.layout.identity()
+            self._key = self._open()
+            self._ledger.use(self._key)
+            self._chunks.use(self._key)
+            self._homeward.forget()
             self._indexes.clear()
             self._columns = _ColumnCache(_CACHE_BYTES)
             self._version = ()
@@ -458,13 +560,32 @@ class LocalStorage:
         self.refuge.close()
         self._scratch = None
 
-    def _open_layout(self) -> None:
-        try:
-            self.layout.open(readonly=self.spec.readonly, trust=self.spec.trust)
-        except StoreError as error:
-            if not is_refusal(error.__cause__):
-                raise
-            self.shelter.avoid(error)
+    def _open(self) -> bytes:
+        """Open the store, if that is possible, and return the key of what goes to it and to the refuge."""
+        spec, salt, opened = self.spec, self.refuge.salt, False
+        key = NO_KEY
+        if self._is_first or not spec.absent:  # else the key is that of whoever opened it first
+            try:
+                key = self.layout.open(
+                    readonly=spec.readonly, trust=spec.trust, secret=spec.secret, salt=salt
+                )
+                opened = True
+            except StoreError as error:
+                if not is_refusal(error.__cause__):
+                    raise
+                self.shelter.avoid(error)
+        self.shelter.is_opened = opened
+        self._identity = self.layout.identity() if opened else (0, 0)
+        self.spec = replace(spec, absent=not opened)
+        if not opened and spec.secret is not None:
+            return spec.secret.key(salt)
+        return key
+
+    def _moved(self, group: bytes, number: int, to: int) -> None:
+        """Take in that a segment of the refuge is in the store now."""
+        with self._lock:
+            if (index := self._indexes.get(group)) is not None:
+                index.rename(number, to)
 
     def _refers_outside(self, blocks: Sequence[CallBlock]) -> bool:
         """Whether anything in `blocks` refers to what is only in the refuge."""
@@ -477,29 +598,46 @@ class LocalStorage:
         return any(name in outside for name in references(forms))
 
     def _put_files(self, block: bytes) -> None:
-        ledger = self._ledger.store
-        rows = ledger.under(_FILES, _FILES_NAME)
-        ledger.put(_FILES + _name_now(), block)
+        rows = self.ledger.under(FILES, _FILES_NAME)
+        self.ledger.put(FILES + _name_now(), block)
         if len(rows) >= _FILES_ROWS:
-            ledger.put(_FILES + _name_now(), merged([*(body for _, body in rows if body), block]))
-            ledger.delete([_FILES + name for name, _ in rows])
+            known = [body for _, body in rows if body and is_block(body)]
+            self.ledger.put(FILES + _name_now(), merged([*known, block]))
+            self.ledger.delete([FILES + name for name, _ in rows])
 
     def _has_object(self, checksum: bytes) -> bool:
+        key = OBJECT + checksum
+        if not self.shelter.is_open:
+            return checksum in self.shelter.names
         try:
-            return self._ledger.store.get(_OBJECT + checksum) is not None
+            # A collector that has found nothing that names it yet must know that something soon will.
+            return self.ledger.get(key) is not None and self._ledger.renew(key)
         except IntegrityError:
             return False  # it is damaged, and is put again
 
     def _keep_chunk(self, array: Array, checksum: bytes | None) -> ChunkRef:
-        buffer = raw_bytes(array)
-        name = checksum or xxh3_128_digest(buffer)
-        if self.chunks.write(name, buffer):
-            self.bytes_written += len(buffer)
-        return ChunkRef(name, array.dtype.str, array.shape)
+        ref, written = self.chunks.keep(array, self._compressor, checksum)
+        self.bytes_written += written
+        return ref
+
+    def _keep_object(self, body: bytes) -> ObjectRef:
+        name = content_checksum(body, self._key)
+        if not self._has_object(name):
+            self._ledger.put(OBJECT + name, body)
+            self.bytes_written += len(body)
+        return ObjectRef(name)
+
+    def _unpickled(self, data: bytes) -> Any:
+        if not self.spec.allow_pickle:
+            raise StoreError(
+                f"a value in the store at {self.layout.root} is a pickle, and it was opened with allow_pickle=False, "
+                "so that it is not loaded. Open the store without that option if you trust whoever wrote to it"
+            )
+        return pickle.loads(data)  # noqa: S301 - the store's owner is the user (see Layout.open)
 
     def _object(self, checksum: bytes) -> bytes:
-        data = self._ledger.get(_OBJECT + checksum)
-        if data is None or xxh3_128_digest(data) != checksum:
+        data = self._ledger.get(OBJECT + checksum)
+        if data is None or content_checksum(data, self._key) != checksum:
             raise IntegrityError(f"the object {checksum.hex()} is missing or damaged")
         return data
 

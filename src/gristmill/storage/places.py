@@ -18,10 +18,8 @@ from gristmill.storage.elements import ChunkRef, Filed, KeptFile, ObjectRef
 from gristmill.storage.layout import Layout, Scratch
 from gristmill.storage.ledger import Ledger
 from gristmill.storage.refuge import Refuge, sweep_refuges
+from gristmill.storage.seal import NO_KEY
 from gristmill.storage.segment import Entry
-
-OBJECT = b"o"
-"""Starts the keys of objects in a ledger."""
 
 RETRY_SECONDS = 5.0
 """How long after a failed write the store is left alone."""
@@ -48,6 +46,8 @@ class Shelter:
         self._readonly = readonly
         self._until = 0.0
         self._reason = ""
+        self.is_opened = True
+        """Whether the directory is known to be the store that it should be; else it is not written."""
         self.fault = ""
         """Why the latest write that went to the refuge did so; empty where that was by choice."""
         self.writes = 0
@@ -60,7 +60,7 @@ class Shelter:
     @property
     def is_open(self) -> bool:
         """Whether the store is tried at all now."""
-        return not self._readonly and time.monotonic() >= self._until
+        return not self._readonly and self.is_opened and time.monotonic() >= self._until
 
     def write(self, to_store: Callable[[], T], to_refuge: Callable[[], T]) -> T:
         """Write to the store, or else to the refuge.
@@ -89,14 +89,17 @@ class Shelter:
             self.writes += 1
         return done
 
-    def spare(self, to_store: Callable[[], object]) -> None:
-        """Write what nobody will miss: to the store, if that takes it now."""
-        if self.is_open:
-            try:
-                self._check_there()
-                to_store()
-            except StoreError as error:
-                self.avoid(error)
+    def spare(self, to_store: Callable[[], object]) -> bool:
+        """Write what nobody will miss: to the store, if that takes it now; return whether it has."""
+        if not self.is_open:
+            return False
+        try:
+            self._check_there()
+            to_store()
+        except StoreError as error:
+            self.avoid(error)
+            return False
+        return True
 
     def avoid(self, error: StoreError | str) -> None:
         """Leave the store alone for a while."""
@@ -121,12 +124,19 @@ class Ledgers:
         The store's.
     shelter
         Decides which of them takes what.
+    key
+        What rows are sealed with, in a store with a secret.
     """
 
-    def __init__(self, store: Ledger, shelter: Shelter) -> None:
+    def __init__(self, store: Ledger, shelter: Shelter, *, key: bytes = NO_KEY) -> None:
         self.store = store
         self._shelter = shelter
-        self.refuge = Ledger(shelter.refuge.layout.ledger)
+        self.refuge = Ledger(shelter.refuge.layout.ledger, key=key)
+
+    def use(self, key: bytes) -> None:
+        """Seal with another key from now on: the store has been made anew."""
+        for ledger in (self.store, self.refuge):
+            ledger.use(key)
 
     @property
     def parts(self) -> tuple[Ledger, ...]:
@@ -174,8 +184,15 @@ class Ledgers:
 
         self._shelter.write(to_store, to_refuge)
 
+    def renew(self, key: bytes) -> bool:
+        """Mark the row of `key` in the store as about to be named by others; return whether that was possible."""
+        there: list[bool] = []
+        self._shelter.spare(lambda: there.append(self.store.renew(key)))
+        return there == [True]
+
     def delete(self, keys: Sequence[bytes]) -> None:
         """Delete the rows of `keys` wherever that is possible."""
+        self._shelter.names.difference_update(key[1:] for key in keys)
         self._shelter.spare(lambda: self.store.delete(keys))
         if self._shelter.refuge.exists:
             with contextlib.suppress(StoreError):
@@ -234,16 +251,28 @@ class Chunks(ChunkFiles):
         Decides which of them takes what.
     durable
         Sync each file that goes to the store.
+    verify
+        Whether arrays that are read are compared with their checksums; with a key they always are.
+    key
+        What checksums are made with, in a store with a secret.
     """
 
-    def __init__(self, layout: Layout, shelter: Shelter, *, durable: bool) -> None:
+    def __init__(
+        self, layout: Layout, shelter: Shelter, *, durable: bool, verify: bool = True, key: bytes = NO_KEY
+    ) -> None:
         self._layout = layout
         self._shelter = shelter
         self._durable = durable
-        self._reader = ChunkFiles(layout.chunks, layout.scratch, durable=durable)
-        self._refuge = ChunkFiles(shelter.refuge.layout.chunks, shelter.refuge.layout.scratch)
+        self._wants_check = verify
         self._own: Scratch | None = None
         self._lock = threading.Lock()
+        self.use(key)
+
+    def use(self, key: bytes) -> None:
+        """Make checksums with another key from now on: the store has been made anew."""
+        self._key = key
+        self._reader = self._store_files(self._layout.scratch)
+        self._refuge = self._refuge_files(self._shelter.refuge.layout.scratch)
 
     @property
     def scratch(self) -> Path:
@@ -272,16 +301,16 @@ class Chunks(ChunkFiles):
         return path
 
     def write(self, checksum: bytes, buffer: bytes | memoryview) -> bool:
-        """Store `buffer`, whose xxh3_128 is `checksum`; return False where it is there already."""
-        return self._write(checksum, lambda files: files.write(checksum, buffer))
+        """Store `buffer`, which has that checksum; return False where it is there already."""
+        return self._write(lambda files: (checksum, files.write(checksum, buffer)))[1]
 
-    def adopt(self, path: str, checksum: bytes) -> bool:
-        """Keep a copy of the file at `path`, whose content has `checksum`; False where it is there already."""
-        return self._write(checksum, lambda files: files.adopt(path, checksum))
+    def adopt(self, path: str, content: bytes) -> tuple[bytes, bool]:
+        """Keep a copy of the file at `path`; return the chunk's name, and whether it was not there before."""
+        return self._write(lambda files: files.adopt(path, content))
 
-    def read(self, ref: ChunkRef) -> Array:
-        """Return the array of `ref`, verified, as a plain writable ndarray."""
-        return self._first(lambda files: files.read(ref))
+    def read(self, ref: ChunkRef, *, verify: bool | None = None) -> Array:
+        """Return the array of `ref` as a plain writable ndarray."""
+        return self._first(lambda files: files.read(ref, verify=verify))
 
     def put_back(self, checksum: bytes, target: Path, mode: int) -> None:
         """Copy a chunk to `target`, verified, unless something is there: that is never overwritten."""
@@ -300,15 +329,16 @@ class Chunks(ChunkFiles):
 
         Raises
         ------
-        IntegrityError, InputError
+        IntegrityError
             It is in neither, or damaged.
         StoreError
             The store's file system refuses.
         """
         path = self._refuge.path(checksum)
-        if path.exists() and checksum not in self._shelter.stuck:
-            ChunkFiles(self._layout.chunks, self.scratch, durable=self._durable).adopt(str(path), checksum)
-        elif path.exists() or not self._reader.path(checksum).exists():
+        is_stuck = checksum in self._shelter.stuck
+        if path.exists() and not is_stuck:
+            self._store_files(self.scratch).take(path, checksum)
+        elif is_stuck or not self._reader.renew(checksum):
             raise IntegrityError(f"the chunk {path.name} is missing or damaged")
         self._shelter.names.discard(checksum)
 
@@ -319,21 +349,30 @@ class Chunks(ChunkFiles):
         if scratch is not None:
             scratch.close()
 
-    def _write(self, checksum: bytes, action: Callable[[ChunkFiles], bool]) -> bool:
-        def to_store() -> bool:
-            if checksum in self._shelter.stuck:
-                raise StoreError(f"the chunk {checksum.hex()} is damaged, and cannot be moved out of the way")
-            done = action(ChunkFiles(self._layout.chunks, self.scratch, durable=self._durable))
-            self._shelter.names.discard(checksum)
-            return done
+    def _write(self, action: Callable[[ChunkFiles], tuple[bytes, bool]]) -> tuple[bytes, bool]:
+        def to_store() -> tuple[bytes, bool]:
+            name, is_new = action(self._store_files(self.scratch))
+            if is_new:
+                self._shelter.stuck.discard(name)
+            elif name in self._shelter.stuck:
+                raise StoreError(f"the chunk {name.hex()} is damaged, and cannot be moved out of the way")
+            self._shelter.names.discard(name)
+            return name, is_new
 
-        def to_refuge() -> bool:
-            refuge = self._shelter.refuge
-            done = action(ChunkFiles(refuge.layout.chunks, refuge.scratch))
-            self._shelter.names.add(checksum)
-            return done
+        def to_refuge() -> tuple[bytes, bool]:
+            name, is_new = action(self._refuge_files(self._shelter.refuge.scratch))
+            self._shelter.names.add(name)
+            return name, is_new
 
         return self._shelter.write(to_store, to_refuge)
+
+    def _store_files(self, scratch: Path) -> ChunkFiles:
+        verify = self._wants_check or bool(self._key)
+        return ChunkFiles(self._layout.chunks, scratch, durable=self._durable, verify=verify, key=self._key)
+
+    def _refuge_files(self, scratch: Path) -> ChunkFiles:
+        verify = self._wants_check or bool(self._key)
+        return ChunkFiles(self._shelter.refuge.layout.chunks, scratch, verify=verify, key=self._key)
 
     def _first(self, action: Callable[[ChunkFiles], T]) -> T:
         """Do it with the store's files, or where they are missing or damaged, with the refuge's."""
@@ -356,4 +395,4 @@ def references(forms: Iterable[object]) -> Iterable[bytes]:
             case Filed(_, places):
                 for place in places:
                     files = (place,) if isinstance(place, KeptFile) else place.files
-                    yield from (file.content for file in files)
+                    yield from (file.name for file in files)

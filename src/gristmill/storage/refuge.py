@@ -31,9 +31,8 @@ def name_refuge(store: Path) -> str:
     places = _temporary_places()
     device = _device(store)
     elsewhere = [place for place in places if _device(place) != device]
-    if not places:
-        return os.path.join(os.devnull, "refuge")
-    return str(_folder((elsewhere or places)[0]) / os.urandom(8).hex())
+    folder = _folder((elsewhere or places)[0]) if places else Path(os.devnull)
+    return str(folder / os.urandom(16).hex())
 
 
 def sweep_refuges() -> None:
@@ -84,6 +83,11 @@ class Refuge:
     def path(self) -> Path:
         """Its directory."""
         return self.layout.root
+
+    @property
+    def salt(self) -> bytes:
+        """What a store that is made by who uses it derives its key from: so what is here is sealed as it is there."""
+        return bytes.fromhex(self.path.name)
 
     @property
     def exists(self) -> bool:

@@ -15,11 +15,14 @@ from typing import Any
 from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError
-from gristmill.storage.columns import Codec, Packed, pack
+from gristmill.storage.columns import DAMAGE, Codec, Packed, check_codec, pack
 
 FORMAT = 1
 KEY_SIZE = 16
 """Bytes of a call key, of a digest and of a checksum."""
+
+TIME_SHIFT = 21
+"""Bits of a segment's number below its time in milliseconds; they are random."""
 
 _HEAD = struct.Struct("<BBII")
 _CALLS, _TOMBSTONE = 0, 1
@@ -125,14 +128,25 @@ def decode_index(number: int, body: bytes) -> Segment | Tombstone:
         start = _HEAD.size + length
         header = json.loads(body[_HEAD.size : start])
         if kind == _TOMBSTONE:
-            return Tombstone(
-                number,
-                {int(n): None if p is None else tuple(p) for n, p in header["dead"].items()},
-                str(header.get("why", DAMAGED)),
-            )
-        return _decode_calls(number, count, header["codecs"], body, start)
-    except (struct.error, ValueError, KeyError, AttributeError) as error:
+            dead = {int(n): _checked_positions(p) for n, p in header["dead"].items()}
+            return Tombstone(number, dead, str(header.get("why", DAMAGED)))
+        codecs = [check_codec(codec) for codec in header["codecs"]]
+        return _decode_calls(number, count, codecs, body, start)
+    except DAMAGE as error:
         raise IntegrityError(f"segment {number} cannot be decoded: {error}") from error
+
+
+def time_of(number: int) -> float:
+    """Return when a segment was appended, in seconds since the epoch, by the clock of who did it."""
+    return (number >> TIME_SHIFT) / 1000
+
+
+def _checked_positions(positions: Any) -> tuple[int, ...] | None:
+    if positions is None:
+        return None
+    if not all(type(position) is int and 0 <= position < 2**32 for position in positions):
+        raise ValueError("a position is none")
+    return tuple(positions)
 
 
 def _decode_calls(number: int, count: int, codecs: list[Codec], body: bytes, start: int) -> Segment:
@@ -164,7 +178,7 @@ def _section_bounds(body: bytes) -> list[tuple[int, int]]:
     try:
         (count,) = struct.unpack_from("<I", body, KEY_SIZE)
         lengths = struct.unpack_from(f"<{count}Q", body, KEY_SIZE + 4)
-    except struct.error as error:
+    except (struct.error, MemoryError, OverflowError) as error:
         raise IntegrityError(f"the values of a segment cannot be decoded: {error}") from error
     bounds, at = [], KEY_SIZE + 4 + 8 * count
     for length in lengths:
@@ -185,13 +199,28 @@ def payload_of(body: bytes, output: int, keys: bytes) -> bytes:
     """
     if body[:KEY_SIZE] != xxh3_128_digest(keys):
         raise IntegrityError("the values of a segment belong to other calls")
-    start, end = _section_bounds(body)[output]
+    bounds = _section_bounds(body)
+    if output >= len(bounds):
+        raise IntegrityError("the values of a segment lack an output")
+    start, end = bounds[output]
     return body[start:end]
 
 
 def provenance_of(body: bytes, outputs: int) -> Provenance:
-    """Return what the calls of a segment were given."""
-    notes, *columns = (body[start:end] for start, end in _section_bounds(body)[outputs:])
-    decoded: dict[str, Any] = json.loads(notes)
-    constants = {name: (digest, text) for name, (digest, text) in decoded["constants"].items()}
-    return Provenance(decoded["node"], constants, dict(zip(decoded["columns"], columns, strict=True)))
+    """Return what the calls of a segment were given.
+
+    Raises
+    ------
+    IntegrityError
+        It cannot be decoded.
+    """
+    bounds = _section_bounds(body)
+    try:
+        notes, *columns = (body[start:end] for start, end in bounds[outputs:])
+        decoded: dict[str, Any] = json.loads(notes)
+        constants = {name: (digest, text) for name, (digest, text) in decoded["constants"].items()}
+        return Provenance(
+            str(decoded["node"]), constants, dict(zip(decoded["columns"], columns, strict=True))
+        )
+    except DAMAGE as error:
+        raise IntegrityError(f"what the calls of a segment were given cannot be decoded: {error}") from error

@@ -14,20 +14,25 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xxhash import xxh3_128_hexdigest
+from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
-from gristmill.storage.chunks import ChunkFiles
+from gristmill.errors import IntegrityError, StoreError
+from gristmill.storage.chunks import ChunkFiles, raw_bytes
+from gristmill.storage.compress import Compressor
 from gristmill.storage.elements import ChunkRef
 
 Array = np.ndarray[Any, Any]
 
 _DONE_SECONDS = 0.5
 """How often the mask of finished elements is written while a run goes on."""
+
+_COMPRESSOR = "gristmill_compressor"
+"""Attribute of a view's array: the ledger's name of its compressor."""
 
 _ATTEMPTS = 5
 """How often a view that is being deleted is made again for one element."""
@@ -163,6 +168,66 @@ _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,80}")
 """Names that are told apart on file systems that ignore case."""
 
 
+def drop_links(arrays: Path, inodes: Collection[int], before: float, chunk: Callable[[bytes], Path]) -> int:
+    """Delete the files of all views whose chunks are gone; return how many there were.
+
+    Parameters
+    ----------
+    arrays
+        The directory of all views.
+    inodes
+        Of the chunks that are there.
+    before
+        Files that are younger are left alone.
+    chunk
+        Gives the path that a chunk with some checksum has or would have.
+    """
+    dropped = 0
+    for view in sorted(path for path in arrays.iterdir() if path.is_dir()) if arrays.exists() else ():
+        gone = [path for path in sorted(view.glob("*/c.*")) if _is_gone(path, inodes, before, chunk)]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        dropped += len(gone)
+        if gone and not any(path for path in view.glob("*/c.*") if not is_mask(path)):
+            shutil.rmtree(view, ignore_errors=True)
+        elif gone:
+            _remask(view)
+    return dropped
+
+
+def _is_gone(path: Path, inodes: Collection[int], before: float, chunk: Callable[[bytes], Path]) -> bool:
+    if is_mask(path):
+        return False
+    try:
+        status = path.stat()
+        if status.st_ino in inodes or status.st_mtime >= before:
+            return False
+        copied = status.st_mode & 0o200  # a link has the mode of its chunk, which nobody may write
+        return not (copied and chunk(xxh3_128_digest(path.read_bytes())).exists())
+    except OSError:
+        return False
+
+
+def is_mask(path: Path) -> bool:
+    """Return whether a file of a view belongs to its mask."""
+    return path.parent.name in ("done", "done.mask")
+
+
+def _remask(view: Path) -> None:
+    """Write the mask of the indices that have all their elements, as it is now."""
+    for mask in (path for path in (view / "done.mask", view / "done") if (path / "zarr.json").exists()):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            extents = json.loads((mask / "zarr.json").read_bytes())["shape"]
+            done = np.ones(extents, dtype=bool)
+            for array in (path for path in view.iterdir() if path.is_dir() and path != mask):
+                linked = np.zeros(extents, dtype=bool)
+                for path in array.glob("c.*"):
+                    linked[tuple(int(part) for part in path.name.split(".")[1 : 1 + len(extents)])] = True
+                done &= linked
+            _write_atomically(mask / ("c" + ".0" * len(extents)), done.tobytes())
+        return
+
+
 class _OutputView:
     """One array of hard links."""
 
@@ -181,6 +246,7 @@ class _OutputView:
         self._first = first
         self._chunks = chunks
         self._zeros = ".0" * len(first.shape)
+        self._compressor = first.compressor
         self._create()
 
     def fits(self, refs: Sequence[ChunkRef]) -> bool:
@@ -190,18 +256,23 @@ class _OutputView:
     def link(self, positions: Array, refs: Sequence[ChunkRef]) -> list[int]:
         lost = []
         for position, name, ref in zip(positions.tolist(), self._names(positions), refs, strict=True):
-            chunk = self._chunks.path(ref.checksum)
-            if self._link(chunk, name):
+            if self._link(ref, name):
                 self.linked[position] = True
             else:
                 lost.append(position)
         return lost
 
-    def _link(self, chunk: Path, name: str) -> bool:
+    def _link(self, ref: ChunkRef, name: str) -> bool:
         """Link one chunk; return False where it is not there."""
+        chunk = self._chunks.path(ref.checksum)
         for _ in range(_ATTEMPTS):
             try:
-                _link(chunk, self.directory / name)
+                if ref.compressor == self._compressor:
+                    _link(chunk, self.directory / name)
+                else:
+                    self._copy(ref, chunk, self.directory / name)
+            except IntegrityError:
+                return False
             except FileNotFoundError:
                 if not chunk.exists():
                     return False
@@ -210,13 +281,48 @@ class _OutputView:
                 return True
         raise FileNotFoundError(errno.ENOENT, "the view is deleted again and again", str(self.directory))
 
+    def _copy(self, ref: ChunkRef, chunk: Path, target: Path) -> None:
+        """Write a chunk as the view's codecs make it: a zarr array has one pipeline for all its chunks.
+
+        The copy has the time stamp of the chunk, so that the next run sees that it is there.
+        """
+        written = chunk.stat().st_mtime_ns
+        with contextlib.suppress(FileNotFoundError):
+            if target.stat().st_mtime_ns == written:
+                return
+        array, used = self._chunks.read(ref), self._compressor
+        _write_atomically(target, Compressor.parse(used).encode(array) if used else raw_bytes(array), written)
+
     def _create(self) -> None:
         self.linked[:] = False
         group = {"zarr_format": 3, "node_type": "group", "attributes": {"gristmill": "view"}}
         _write_metadata(self.directory.parent, group)
+        self._compressor = self._agreed()
+        _write_metadata(self.directory, self._metadata(self._compressor))
+
+    def _agreed(self) -> str:
+        """Return what the chunks of the view that is there are compressed with; one that does not fit is removed.
+
+        Where there is none, the first element decides.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(
+                ValueError, KeyError, TypeError, AttributeError, RecursionError, StoreError
+            ):
+                told = json.loads((self.directory / "zarr.json").read_bytes())
+                used = told["attributes"].get(_COMPRESSOR, "")
+                if told == self._metadata(used):
+                    return str(used)
+            shutil.rmtree(self.directory, ignore_errors=True)
+        return self._first.compressor
+
+    def _metadata(self, compressor: str) -> dict[str, Any]:
         dtype, name = np.dtype(self._first.dtype), self.directory.name
         metadata = array_metadata(self._axes, self._extents, self._first.shape, dtype, name=name)
-        _write_metadata(self.directory, metadata)
+        if compressor:
+            metadata["codecs"].append(Compressor.parse(compressor).metadata(dtype))
+            metadata["attributes"][_COMPRESSOR] = compressor
+        return metadata
 
     def _names(self, positions: Array) -> Iterable[str]:
         columns = [c.tolist() for c in np.unravel_index(positions, self._extents)]
@@ -238,14 +344,19 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_metadata(directory: Path, metadata: dict[str, Any]) -> None:
-    directory.mkdir(exist_ok=True, parents=True, mode=0o700)
+    for folder in (directory.parent, directory):
+        folder.mkdir(exist_ok=True, parents=True, mode=0o700)
     _write_atomically(directory / "zarr.json", json.dumps(metadata).encode())
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
+def _write_atomically(path: Path, data: bytes | memoryview, written: int | None = None) -> None:
     temporary = path.with_name(f".{os.urandom(8).hex()}")
     try:
-        temporary.write_bytes(data)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        if written is not None:
+            os.utime(temporary, ns=(written, written))
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

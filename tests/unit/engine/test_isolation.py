@@ -129,7 +129,7 @@ def test_two_consumers_of_one_result_do_not_see_each_other(executor: str) -> Non
         return [x]
 
     consumers = [
-        node(lambda make: spoil(make), output_name=name, mapspec=f"make[i] -> {name}[i]")  # noqa: PLW0108 - a new one each
+        node(lambda make: spoil(make), output_name=name, mapspec=f"make[i] -> {name}[i]")
         for name in ("a", "b")
     ]
     summed = node(lambda make: sum(spoil(m) for m in make), output_name="c")

@@ -56,8 +56,9 @@ def flip(path: Path) -> None:
 
 def test_each_form_is_what_was_asked_for(executor: str) -> None:
     def as_zarr(image: zarr.Array[Any]) -> tuple[bool, tuple[int, ...], str, list[str | None], float]:
-        kind = isinstance(image, zarr.Array) and image.read_only
-        names = list(image.metadata.dimension_names or ())
+        given: Any = image
+        kind = isinstance(given, zarr.Array) and given.read_only
+        names = list(given.metadata.dimension_names or ())
         return kind, image.shape, str(image.dtype), names, float(np.asarray(image[1, :5]).sum())
 
     def as_output(image: MappedOutput, word: MappedOutput) -> tuple[Any, ...]:
@@ -72,7 +73,8 @@ def test_each_form_is_what_was_asked_for(executor: str) -> None:
 
 def test_axes_that_are_not_reduced_are_not_in_it(executor: str) -> None:
     def row(grid: zarr.Array[Any]) -> tuple[tuple[int, ...], list[int], list[str | None]]:
-        return grid.shape, np.asarray(grid[:]).tolist(), list(grid.metadata.dimension_names or ())
+        metadata: Any = grid.metadata
+        return grid.shape, np.asarray(grid[:]).tolist(), list(metadata.dimension_names or ())
 
     def column(grid: MappedOutput) -> tuple[tuple[str, ...], list[int]]:
         return grid.axes, grid.tolist()

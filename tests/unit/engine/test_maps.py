@@ -215,8 +215,8 @@ def test_several_outputs_of_several_kinds(executor: str) -> None:
 
 def test_axes_of_one_name_in_parts_that_do_not_meet_may_differ_in_length(executor: str) -> None:
     halves = node(lambda a: a / 2, output_name="half", mapspec="a[i] -> half[i]")
-    names = node(lambda b: f"{b}", output_name="name", mapspec="b[i] -> name[i]")
-    longer = node(lambda name: 0 + len(name), output_name="long", mapspec="name[i] -> long[i]")
+    names = node(lambda b: str(b), output_name="name", mapspec="b[i] -> name[i]")
+    longer = node(lambda name: len(name), output_name="long", mapspec="name[i] -> long[i]")
     given = {"a": [2, 4], "b": [1, 10, 100]}
     result = Pipeline([halves, names, longer]).map(given, map_executor=executor)
     assert (result["half"].tolist(), result["long"].tolist()) == ([1.0, 2.0], [1, 2, 3])

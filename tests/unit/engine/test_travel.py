@@ -86,7 +86,7 @@ def test_a_class_defined_in_a_function(executor: str) -> None:
     def open_(box: Any) -> int:
         return int(box.x) + 1
 
-    boxes = node(lambda x: Box(x), output_name="box", mapspec="x[i] -> box[i]")  # noqa: PLW0108 - as a user writes it
+    boxes = node(lambda x: Box(x), output_name="box", mapspec="x[i] -> box[i]")
     pipeline = Pipeline([boxes, node(open_, output_name="y", mapspec="box[i] -> y[i]")])
     assert pipeline.map({"x": [1, 2]}, map_executor=executor)["y"].tolist() == [2, 3]
 

@@ -62,7 +62,8 @@ def test_nothing_runs(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written(default_store: Path) -> None:
-    making().map({"x": [1, 2]})
+    computed = making()  # whose scratch directory goes with it
+    computed.map({"x": [1, 2]})
     before = snapshot(default_store)
     names = {path for path in default_store.rglob("*") if not path.name.startswith("cache.db-")}
     making().explain({"x": [1, 2, 3]})

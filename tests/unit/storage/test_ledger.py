@@ -129,7 +129,7 @@ def test_a_transaction_is_all_or_nothing(ledger: Ledger, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(
             "gristmill.storage.ledger.seal",
-            lambda key, body: seal(key, body) if b"bad" not in body else 1 / 0,
+            lambda key, body, secret: seal(key, body) if b"bad" not in body else 1 / 0,
         )
         with pytest.raises(ZeroDivisionError):
             ledger.append([entry(b"b"), entry(b"bad")])

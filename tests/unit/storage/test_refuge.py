@@ -1,10 +1,14 @@
 """The refuge and the two places: where they are, who may use them, and that nothing is looked for in one alone."""
 
+import contextlib
+import errno
 import gc
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,8 @@ from gristmill.errors import StoreError
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import CallBlock, LocalStorage, StoreSpec
 from gristmill.storage.refuge import Refuge, name_refuge, sweep_refuges
+from gristmill.storage.rows import Rows
+from gristmill.storage.seal import Secret
 from gristmill.storage.segment import Provenance
 
 GROUP = b"g" * 16
@@ -41,11 +47,32 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[LocalStorage]:
-    made = LocalStorage(StoreSpec(str(tmp_path / "store")))
+SEALED: dict[str, Any] = {"secret": Secret(b"of the house"), "compressor": "zstd:1"}
+
+
+@pytest.fixture(params=[{}, SEALED], ids=["plain", "sealed"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalStorage]:
+    made = LocalStorage(StoreSpec(str(tmp_path / "store"), **request.param))
     yield made
     made.close()
+
+
+@contextlib.contextmanager
+def opened_alone(storage: LocalStorage) -> Iterator[LocalStorage]:
+    """The same store as somebody has it who knows of no refuge."""
+    made = LocalStorage(replace(storage.spec, refuge="", absent=False))
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def full(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A block in which the disk of a store is full."""
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.storage.places.Chunks.scratch", property(refuse))
+        for method in ("append", "put", "put_all", "renew"):
+            patch.setattr(storage.ledger, method, refuse)
+        yield
 
 
 @pytest.fixture
@@ -122,7 +149,7 @@ def test_what_one_process_puts_there_another_finds(
     storage: LocalStorage, worker: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = storage.index(GROUP)
-    monkeypatch.setattr(worker._ledger.store, "append", refuse)  # noqa: SLF001 - a disk that is full for one
+    monkeypatch.setattr(worker.ledger, "append", refuse)  # a disk that is full for one
     worker.append([block(1, 2)])
     storage.append([block(3)])
     for one in (storage, worker):
@@ -143,7 +170,7 @@ def test_a_row_whose_chunk_is_in_the_refuge_goes_there_too(
         patch.setattr("gristmill.storage.places.Chunks.scratch", property(refuse))
         form = storage.keep(array)
     storage.append([block(1, forms=[form])])
-    assert storage._ledger.store.groups() == []  # noqa: SLF001 - what others will find
+    assert storage.ledger.groups() == []  # what others will find
     worker.refresh()
     found = worker.index(GROUP).find(key(1))
     assert (worker.value(worker.forms(worker.index(GROUP), found, 0)[0]) == array).all()
@@ -163,7 +190,7 @@ def test_what_cannot_be_read_is_a_miss_and_goes_to_the_refuge(
     storage: LocalStorage, worker: LocalStorage
 ) -> None:
     storage.append([block(1)])
-    worker._ledger.store._open.reader = Unreadable()  # type: ignore[assignment]  # noqa: SLF001 - a bad disk
+    worker.ledger._open.reader = Unreadable()  # type: ignore[assignment]  # noqa: SLF001 - a bad disk
     index = worker.index(GROUP)
     assert index.find(key(1)).tolist() == [MISSING]
     worker.append([block(1)])
@@ -187,37 +214,31 @@ def test_a_ledger_that_was_replaced_is_read_anew(storage: LocalStorage, worker: 
 def test_what_is_moved_home_is_there_for_others(
     value: Any, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("gristmill.storage.places.Chunks.scratch", property(refuse))
-        for method in ("append", "put"):
-            patch.setattr(storage._ledger.store, method, refuse)  # noqa: SLF001 - a full disk
+    with full(storage, monkeypatch):
         storage.append([block(1, forms=[storage.keep(value)])])
         storage.move_home()
         whole = [storage.is_whole]
     storage.move_home()
     whole.append(storage.is_whole)
     assert whole == [False, True]
-    alone = LocalStorage(StoreSpec(storage.spec.location))
-    index = alone.index(GROUP)
-    (form,) = alone.forms(index, index.find(key(1)), 0)
-    assert np.array_equal(alone.value(form), value)
-    alone.close()
+    with opened_alone(storage) as alone:
+        for one in (storage, alone):
+            index = one.index(GROUP)
+            (form,) = one.forms(index, index.find(key(1)), 0)
+            assert np.array_equal(one.value(form), value)
 
 
 def test_what_is_damaged_in_the_refuge_is_not_moved(
     storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("gristmill.storage.places.Chunks.scratch", property(refuse))
-        patch.setattr(storage._ledger.store, "append", refuse)  # noqa: SLF001 - a full disk
+    with full(storage, monkeypatch):
         storage.append([block(1, forms=[storage.keep(np.arange(20_000.0))]), block(2)])
     for chunk in storage.refuge.layout.chunks.glob("*/*"):
         chunk.chmod(0o600)
         chunk.write_bytes(bytes(chunk.stat().st_size))
     storage.move_home()
-    alone = LocalStorage(StoreSpec(storage.spec.location))
-    assert (alone.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
-    alone.close()
+    with opened_alone(storage) as alone:
+        assert (alone.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
 
 
 def test_a_tombstone_in_the_refuge_takes_back_what_the_store_holds(
@@ -225,7 +246,7 @@ def test_a_tombstone_in_the_refuge_takes_back_what_the_store_holds(
 ) -> None:
     storage.append([block(1, 2)])
     index = storage.index(GROUP)
-    monkeypatch.setattr(storage._ledger.store, "append", refuse)  # noqa: SLF001 - a full disk
+    monkeypatch.setattr(storage.ledger, "append", refuse)  # a full disk
     storage.take_back(index, index.find(key(1)), "edited")
     for one in (storage, worker):
         one.refresh()
@@ -237,10 +258,147 @@ def test_a_tombstone_may_be_read_before_what_it_takes_back(
 ) -> None:
     monkeypatch.setattr("gristmill.storage.places.RETRY_SECONDS", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(worker._ledger.store, "append", refuse)  # noqa: SLF001 - a full disk for one
+        patch.setattr(worker.ledger, "append", refuse)  # a full disk for one
         worker.append([block(1, 2)])
     index = worker.index(GROUP)
     worker.take_back(index, index.find(key(1)), "edited")
-    assert worker._ledger.store.groups() == [GROUP]  # noqa: SLF001 - the store takes it again
+    assert worker.ledger.groups() == [GROUP]  # the store takes it again
     storage.refresh()
     assert (storage.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
+
+
+def test_what_was_moved_home_is_known_by_its_number_in_the_store(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with full(storage, monkeypatch):
+        storage.append([block(1, 2)])
+    index = storage.index(GROUP)
+    found = index.find(key(1) + key(2))
+    before = index.portable(found)
+    storage.move_home()
+    after = index.portable(found)
+    assert (before[:, 0] != after[:, 0]).all()
+    storage.refresh()
+    assert len(index) == 2
+    for rows in (before, after):
+        assert index.locators(rows).tolist() == found.tolist()
+    with opened_alone(storage) as alone:
+        assert (alone.index(GROUP).locators(after) != MISSING).all()
+    shutil.rmtree(storage.refuge.layout.ledger)
+    assert storage.forms(index, found, 0) == [1, 2]
+
+
+def test_a_tombstone_that_is_moved_home_takes_back_what_was_moved_before_it(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with full(storage, monkeypatch):
+        storage.append([block(1, 2)])
+        index = storage.index(GROUP)
+        storage.take_back(index, index.find(key(1)), "edited")
+    storage.move_home()
+    with opened_alone(storage) as alone:
+        assert (alone.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
+        assert alone.index(GROUP).lost(key(1)) == ["edited"]
+
+
+def test_a_chunk_that_only_the_store_holds_is_renewed_when_its_row_moves_home(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = storage.keep(np.arange(20_000.0))
+    with full(storage, monkeypatch):
+        storage.append([block(1, forms=[form])])
+    path = storage.chunks.path(form.checksum)  # type: ignore[attr-defined]
+    os.utime(path, (0, 0))
+    storage.move_home()
+    assert path.stat().st_mtime > 1e9
+
+
+# -- sealing
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Iterator[LocalStorage]:
+    made = LocalStorage(StoreSpec(str(tmp_path / "store"), **SEALED))
+    yield made
+    made.close()
+
+
+def test_what_is_in_the_refuge_is_sealed_as_in_the_store(
+    sealed: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with full(sealed, monkeypatch):
+        sealed.append([block(1, 2, forms=[sealed.keep("x" * 200_000), sealed.keep(np.arange(20_000.0))])])
+    with closing(sqlite3.connect(sealed.refuge.layout.ledger / "cache.db")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    rows = Rows(sealed.refuge.layout.ledger, sealed.key)
+    bodies = [rows.body(row) for row in rows.readable()]  # raises where a row is sealed in another way
+    assert len(bodies) == 4
+    for chunk in sealed.refuge.layout.chunks.glob("*/*"):
+        assert sealed.chunks.checksum(chunk.read_bytes()).hex() == chunk.name
+
+
+@pytest.fixture
+def unmade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalStorage]:
+    """A sealed store that could not be made, because the disk was full; now it is not."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.storage.layout.Layout._write_marker", fail)
+        made = LocalStorage(StoreSpec(str(tmp_path / "store"), **SEALED))
+    yield made
+    made.close()
+
+
+def test_a_store_that_could_not_be_made_seals_its_refuge_and_takes_it_in_later(
+    unmade: LocalStorage,
+) -> None:
+    array, text = np.arange(20_000.0), "x" * 200_000
+    unmade.append([block(1, 2, forms=[unmade.keep(array), unmade.keep(text)])])
+    assert unmade.key
+    assert not unmade.layout.exists
+    unmade.reopen()
+    unmade.move_home()
+    with opened_alone(unmade) as alone:
+        assert alone.key == unmade.key
+        index = alone.index(GROUP)
+        forms = alone.forms(index, index.find(key(1) + key(2)), 0)
+        assert (alone.value(forms[0]) == array).all()
+        assert alone.value(forms[1]) == text
+
+
+def test_who_works_for_a_process_without_its_store_goes_to_the_refuge_with_it(unmade: LocalStorage) -> None:
+    with opened_alone(unmade) as somebody:  # who makes the store, with another key
+        worker = LocalStorage(unmade.spec)
+        worker.append([block(1, forms=[worker.keep(np.arange(20_000.0))])])
+        assert worker.pin("0" * 12) is None
+        assert not worker.note({b"r": b""})
+        somebody.refresh()
+        assert (somebody.index(GROUP).find(key(1)) == MISSING).all()
+        unmade.refresh()
+        index = unmade.index(GROUP)
+        (form,) = unmade.forms(index, index.find(key(1)), 0)
+        assert unmade.value(form)[-1] == 19_999
+        assert worker.key == unmade.key != somebody.key
+        worker.close()
+
+
+def test_a_refuge_that_is_sealed_with_another_key_than_the_store_is_not_read(unmade: LocalStorage) -> None:
+    unmade.append([block(1, forms=[unmade.keep(np.arange(20_000.0))])])
+    with opened_alone(unmade) as somebody:
+        somebody.append([block(2)])
+        unmade.reopen()
+        unmade.move_home()
+        unmade.refresh()
+        assert unmade.key == somebody.key
+        assert (unmade.index(GROUP).find(key(1) + key(2)) == MISSING).tolist() == [True, False]
+        somebody.refresh()
+        assert len(somebody.index(GROUP)) == 1
+
+
+def test_nothing_is_put_into_a_directory_that_is_no_store_yet(unmade: LocalStorage) -> None:
+    with unmade.gate.entered():
+        unmade.claims().take(key(1))
+        unmade.note({b"r": b""})
+    assert not [name for name in ("gate", "claims", "ledger") if (unmade.layout.root / name).exists()]

@@ -9,7 +9,7 @@ import torch  # type: ignore[import-not-found, unused-ignore]
 
 from gristmill.identity import tags
 from gristmill.identity.arrays import write_array
-from gristmill.identity.encoder import Encoder, Writer
+from gristmill.identity.encoder import Encoder, NoIdentityError, Writer
 from gristmill.identity.primitives import text
 from gristmill.identity.standard import by_parts
 
@@ -32,9 +32,12 @@ def _name(dtype: Any) -> str:
 
 
 def _write_tensor(encoder: Encoder, value: Any) -> None:
-    """Append dtype, shape, kind of device, whether it wants a gradient, and the content in C order."""
+    """Append dtype, layout, shape, kind of device, whether it wants a gradient, and the content in C order."""
+    if value.is_quantized or value.is_nested or value.is_meta:
+        kind = "quantized" if value.is_quantized else "nested" if value.is_nested else "meta"
+        raise NoIdentityError(value, f"a {kind} tensor has no content that can be read in order")
     encoder.parts.append(tags.NAMED + text(f"torch.{type(value).__name__}"))
-    encoder.values((value.dtype, value.device.type, value.requires_grad))
+    encoder.values((value.dtype, str(value.layout), value.device.type, value.requires_grad))
     plain = value.detach().resolve_conj().resolve_neg().to_dense().cpu().contiguous()
     # As raw bytes: numpy has no bfloat16 and no 8-bit floats.
     encoder.value(tuple(plain.shape))

@@ -1,0 +1,246 @@
+"""Recording: keeps the run record of a map up to date as reports come in.
+
+A record is never worth a failure, nor more than a few per cent of a run's time.
+"""
+
+import itertools
+import os
+import platform
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+
+from gristmill.engine.interrupts import guarded
+from gristmill.engine.loop import RunOutcome
+from gristmill.engine.notes import node_name
+from gristmill.engine.stagerun import StageRun
+from gristmill.events import Callback, RunEvent
+from gristmill.identity.keys import elements_group
+from gristmill.plan.compile import Plan
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Stage, Step
+from gristmill.runs import Calls, NodeRecord, RunRecord, StageRecord, State, calls_rows, encode_head, head_key
+from gristmill.storage.index import MISSING
+from gristmill.storage.local import LocalStorage
+from gristmill.storage.presence import Pin
+
+REFRESH_SECONDS = 0.5
+"""How often a record is written at most while its run goes on."""
+
+_DUTY = 50
+"""A record that takes long to write is written again only after this many times as long."""
+
+_MOST_FAILURES = 20
+"""Failed calls that a record describes."""
+
+_MOST_TEXT = 300
+"""Characters of what an exception says."""
+
+
+class Recorder(Callback):
+    """The record of one run, and the pin that says that it goes on.
+
+    Parameters
+    ----------
+    plan, storage
+        What runs, and where its results go.
+    name
+        Of the pipeline.
+    """
+
+    def __init__(self, plan: Plan, storage: LocalStorage, name: str | None) -> None:
+        self._storage = storage
+        self._plan = plan
+        self._runs: dict[int, StageRun] = {}
+        self._changed: set[int] = set()
+        sizes = (len(_entries(stage)) for stage in plan.stages)
+        self._first = list(itertools.accumulate(sizes, initial=0))
+        self._next = 0.0
+        self._ended = False
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
+        now = time.time()
+        self._record = RunRecord(
+            "",
+            name,
+            "running",
+            started=now,
+            refreshed=now,
+            ended=None,
+            outputs=plan.outputs,
+            stages=(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            versions=_versions(),
+        )
+        self._pin: Pin | None = None
+
+    def on_run_start(self, event: RunEvent) -> None:
+        """Take in what the run is called."""
+        self._record = replace(self._record, run_id=event.run_id)
+
+    def landed(self, run: StageRun) -> None:
+        """Take in that calls of a stage may have been completed; write the record where that is due."""
+        number = run.stage.number
+        if number >= len(self._plan.stages):
+            return  # partial results of a tree reduction: kept as long as they are used, and not a part of the result
+        with self._lock:
+            if not self._runs:
+                self._pin = self._storage.pin(self._record.run_id)
+            starts = number not in self._runs
+            self._runs[number] = run
+            self._changed.add(number)
+            # What a stage finds at its start is named at once: a collector may come before the next time.
+            if (starts and _found_any(run)) or time.monotonic() >= self._next:
+                self._write("running")
+            elif self._timer is None:  # the next report may be hours away
+                self._timer = threading.Timer(self._next - time.monotonic(), self._write_late)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def end(
+        self, outcome: RunOutcome | None, *, error: BaseException | None, views: Mapping[str, str]
+    ) -> Pin | None:
+        """Write the record for the last time; return what keeps the results from being collected.
+
+        Parameters
+        ----------
+        outcome
+            What the run left behind; None where it was stopped by an exception from outside.
+        error
+            What it ended with.
+        views
+            Output name to the path of its zarr array.
+        """
+        with self._lock:
+            self._ended = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._record.run_id:
+                self._end(outcome, error, views)
+        pin, self._pin = self._pin, None  # a loop that is garbage must not hold it
+        if pin is not None:
+            pin.settle()
+        return pin
+
+    @guarded
+    def _end(self, outcome: RunOutcome | None, error: BaseException | None, views: Mapping[str, str]) -> None:
+        # What calls have made along axes is known once all of them are there.
+        spread = (n for n, run in self._runs.items() if any(step.inner for step in run.stage.steps))
+        self._changed.update(spread)
+        if self._storage.refuge.exists:  # what was there has another place in the store, if it has been moved
+            self._changed.update(self._runs)
+        self._record = replace(
+            self._record,
+            ended=time.time(),
+            bytes_written=outcome.bytes_written if outcome is not None else 0,
+            error=_said(error) if error is not None else "",
+            failures=tuple(itertools.islice(self._failures(), _MOST_FAILURES)),
+            views=dict(views),
+        )
+        self._write("done" if error is None else "failed")
+
+    def _write_late(self) -> None:
+        """Write what has been reported since the last time, in a thread of its own."""
+        with self._lock:
+            self._timer = None
+            if not self._ended and self._changed:
+                self._write("running")
+                self._storage.end_thread()
+
+    def _write(self, state: State) -> None:
+        started, now = time.monotonic(), time.time()
+        stages = tuple(self._stage(stage) for stage in self._plan.stages)
+        self._record = replace(
+            self._record, state=state, refreshed=now, seconds=now - self._record.started, stages=stages
+        )
+        rows = {head_key(self._record.run_id): encode_head(self._record)}
+        for number in self._changed:
+            rows.update(self._calls(self._runs[number]))
+        if self._storage.note(
+            rows
+        ):  # else the next time; whoever cannot do without the store says what is wrong
+            self._changed.clear()
+        ended = time.monotonic()
+        self._next = ended + max(REFRESH_SECONDS, _DUTY * (ended - started))
+
+    def _stage(self, stage: Stage) -> StageRecord:
+        run = self._runs.get(stage.number)
+        nodes = tuple(_node(entry, run) for entry in _entries(stage))
+        if run is None:
+            return StageRecord(stage.title, stage.axes, (), nodes)
+        counts = (run.computed, run.cached, len(run.failures), run.skipped)
+        return StageRecord(stage.title, stage.axes, run.space.shape, nodes, *counts)
+
+    def _calls(self, run: StageRun) -> dict[bytes, bytes]:
+        rows: dict[bytes, bytes] = {}
+        for place, entry in enumerate(_entries(run.stage), self._first[run.stage.number]):
+            if not entry.step.node.cache:
+                continue
+            if entry.output is None:
+                index, locators = run.indexes[entry.number], run.locators[entry.number]
+            elif run.is_spread(entry.number):
+                source = run.spread(entry.number).source(entry.output)
+                index, locators = source.index, source.locators
+            else:
+                continue
+            calls = Calls.of(index, locators.copy())  # which the loop may be writing to
+            rows.update(calls_rows(self._record.run_id, place, calls))
+        return rows
+
+    def _failures(self) -> Iterator[tuple[str, tuple[int, ...], str]]:
+        for run in self._runs.values():
+            for failure in run.failures.values():
+                outputs = run.stage.steps[failure.step].outputs
+                yield outputs[0], run.space.index(failure.position), _said(failure.exception)
+
+
+class _Entry(NamedTuple):
+    """What a record has of a stage: the calls of a step, or the elements that they have made of one output."""
+
+    number: int
+    """Of the step."""
+    step: Step
+    output: int | None
+
+
+def _entries(stage: Stage) -> list[_Entry]:
+    found = []
+    for number, step in enumerate(stage.steps):
+        found.append(_Entry(number, step, None))
+        found += [_Entry(number, step, output) for output in range(len(step.outputs)) if step.inner]
+    return found
+
+
+def _node(entry: _Entry, run: StageRun | None) -> NodeRecord:
+    step, name = entry.step, node_name(entry.step.node)
+    if entry.output is None:
+        return NodeRecord(name, step.outputs, step.prefix.hex(), step.node.cache)
+    known = run is not None and run.is_spread(entry.number)
+    space = run.spread(entry.number).space if run is not None and known else Space()
+    group = elements_group(step.prefix, entry.output).hex()
+    outputs = (step.outputs[entry.output],)
+    return NodeRecord(
+        name, outputs, group, step.node.cache, elements=True, axes=space.axes, shape=space.shape
+    )
+
+
+def _found_any(run: StageRun) -> bool:
+    return any(bool((locators != MISSING).any()) for locators in run.locators)
+
+
+def _said(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[0].strip()[:_MOST_TEXT]  # str() of it may raise
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "gristmill": version("gristmill"), "numpy": np.__version__}
