@@ -472,7 +472,7 @@ class LocalStorage:
 
     def note(self, rows: Mapping[bytes, bytes]) -> bool:
         """Put rows into the store's ledger that nobody will miss; return whether it has taken them."""
-        return self.shelter.spare(lambda: self.ledger.put_all(rows))
+        return self.shelter.attempt(lambda: self.ledger.put_all(rows))
 
     def descriptions(self, place: bytes) -> dict[bytes, CodeRecord]:
         """Return the code record of each group of the node at `place`; what cannot be read is left out."""

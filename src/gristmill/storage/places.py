@@ -101,6 +101,15 @@ class Shelter:
             return False
         return True
 
+    def attempt(self, to_store: Callable[[], object]) -> bool:
+        """Write what nobody will miss even while the store is left alone; return whether it has taken that."""
+        try:
+            self._check_there()
+            to_store()
+        except StoreError:
+            return False
+        return True
+
     def avoid(self, error: StoreError | str) -> None:
         """Leave the store alone for a while."""
         self._reason = str(error)
@@ -111,7 +120,7 @@ class Shelter:
         self._until = 0.0
 
     def _check_there(self) -> None:
-        if not self._layout.exists:
+        if not (self.is_opened and self._layout.exists):
             raise StoreError(self._reason or f"there is no store at {self._layout.root} any more")
 
 
