@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -309,6 +310,7 @@ class Pipeline:
         map_over: str | Sequence[str] | None = None,
         map_mode: Literal["zip", "product"] = "zip",
         output_name: str | Sequence[str] | None = None,
+        fixed_indices: Mapping[str, int | slice] | None = None,
         on_error: Literal["raise", "continue"] = "raise",
         progress: bool | None = None,
         **options: Any,
@@ -325,6 +327,9 @@ class Pipeline:
             `"zip"`: one axis that all of them share; `"product"`: one each.
         output_name
             What is wanted, which prunes the rest; all leaves by default.
+        fixed_indices
+            For some axes an index or a slice: only that part of the space is computed, and the rest is missing. What
+            reduces such an axis is not computed.
         on_error
             `"raise"`: the first exception ends the map and is raised, everything finished is kept. `"continue"`:
             what depends on a failed call is skipped, and `result.errors` says what failed.
@@ -337,6 +342,7 @@ class Pipeline:
             raise InputError(f"on_error is {on_error!r}; use 'raise' or 'continue'")
         engine = _with_options(self.engine, options)
         plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
+        plan = replace(plan, fixed=_checked_indices(plan, fixed_indices or {}))
         callbacks = (*self.callbacks, *_progress(progress))
         return self._execute(plan, engine, "map", on_error, callbacks, record=True)
 
@@ -477,6 +483,24 @@ class Pipeline:
         }
         elsewhere = tuple(storage for place, storage in others.items() if place not in own)
         return store, private, Stores(store.storage, private.storage if private else None, elsewhere)
+
+
+def _checked_indices(plan: Plan, fixed: Mapping[str, Any]) -> Mapping[str, int | slice]:
+    known = tuple(dict.fromkeys(axis for axes in plan.axes.values() for axis in axes))
+    for axis, index in fixed.items():
+        if axis not in known:
+            raise InputError(
+                f"fixed_indices has {axis!r}, which is no axis{did_you_mean(axis, known)}; there are {joined(known)}"
+            )
+        if isinstance(index, bool) or not (isinstance(index, slice) or hasattr(index, "__index__")):
+            raise InputError(f"fixed_indices: {axis!r} is {index!r}; use an index or a slice")
+    chosen = {axis: one if isinstance(one, slice) else operator.index(one) for axis, one in fixed.items()}
+    for name, axes in plan.axes.items():
+        for axis, extent in zip(axes, plan.shapes[name], strict=True):
+            one = chosen.get(axis)
+            if isinstance(one, int) and isinstance(extent, int) and not -extent <= one < extent:
+                raise InputError(f"fixed_indices: {axis!r} has length {extent}, so there is no index {one}")
+    return chosen
 
 
 def _names(given: Iterable[str]) -> list[str]:
