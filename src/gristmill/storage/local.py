@@ -512,7 +512,9 @@ class LocalStorage:
 
     def reopen(self) -> None:
         """Start anew if somebody has deleted the directory, as people do to reset a cache."""
-        if self.layout.identity() == self._identity:
+        now = self.layout.identity()
+        # A marker that is damaged is no new one: those are whole when they appear.
+        if now == self._identity or (now[:2] == self._identity[:2] != (0, 0) and not self.layout.is_marked()):
             return
         with self._lock:
             self.close()
