@@ -1,5 +1,7 @@
 """The façade `Pipeline`: thin methods over graph, plan, engine and results."""
 
+import inspect
+import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -23,8 +25,10 @@ from gristmill.events import Callback
 from gristmill.explain.findings import explain
 from gristmill.explain.planned import RunPlan, outline
 from gristmill.explain.report import Explanation
+from gristmill.graph import composition
 from gristmill.graph.annotations import check_annotations
 from gristmill.graph.graph import Graph
+from gristmill.graph.mapping import mapped
 from gristmill.graph.node import Node, node
 from gristmill.graph.options import check_names
 from gristmill.graph.wording import did_you_mean, joined
@@ -44,6 +48,11 @@ Array = np.ndarray[Any, Any]
 OnError = Literal["raise", "continue"]
 
 _DEFAULT: Any = object()
+_OPTIONS = (
+    *("name", "engine", "callbacks", "validate_types"),
+    *("versions", "own_modules", "library_modules"),
+)
+"""What `Pipeline` takes besides the nodes and the store."""
 _HEALING = Engine(map_executor="sequential")
 
 
@@ -109,8 +118,8 @@ class Pipeline:
         self.versions = versions
         self.own_modules = check_names("a pipeline", "own_modules", own_modules)
         self.library_modules = check_names("a pipeline", "library_modules", library_modules)
-        policy = _policy(versions, self.own_modules, self.library_modules)
-        self.graph = Graph([_as_node(given, policy) for given in nodes])
+        self._policy = _policy(versions, self.own_modules, self.library_modules)
+        self.graph = Graph([_as_node(given, self._policy) for given in nodes])
         self.callbacks = tuple(callbacks)
         self.validate_types = validate_types
         self._store = store
@@ -151,17 +160,116 @@ class Pipeline:
 
     def with_(self, **changes: Any) -> "Pipeline":
         """Return the same pipeline with other options: all that `Pipeline` takes besides the nodes."""
-        known = (
-            *("name", "engine", "store", "callbacks", "validate_types"),
-            *("versions", "own_modules", "library_modules"),
-        )
         for option in changes:
-            if option not in known:
+            if option not in (*_OPTIONS, "store"):
+                known = ("store", *_OPTIONS)
                 raise TypeError(
                     f"with_ has no option {option!r}{did_you_mean(option, known)}; it has {joined(known)}"
                 )
-        kept = {option: getattr(self, option) for option in known if option != "store"}
-        return Pipeline(self.nodes, **{**kept, "store": self._store, **changes})
+        return Pipeline(self.nodes, **{**self._options, **changes})
+
+    def __or__(self, other: object) -> "Pipeline":
+        """Return `self.join(other)`."""
+        return self.join(other) if isinstance(other, Pipeline | Node) or callable(other) else NotImplemented
+
+    def join(self, *others: "Pipeline | Nodes") -> "Pipeline":
+        """Return one pipeline of this one's nodes and those of others, with this one's options.
+
+        Examples
+        --------
+        >>> first = Pipeline([node(lambda x: x + 1, output_name="y")], store=None)
+        >>> second = Pipeline([node(lambda y: 2 * y, output_name="z")], store=None)
+        >>> (first | second)("z", x=1)
+        4
+        """
+        more = [node for one in others for node in (one.nodes if isinstance(one, Pipeline) else (one,))]
+        return self._with_nodes([*self.nodes, *more])
+
+    def add(self, *nodes: Nodes) -> "Pipeline":
+        """Return the pipeline with more nodes."""
+        return self._with_nodes([*self.nodes, *nodes])
+
+    def drop(self, *output_names: str) -> "Pipeline":
+        """Return the pipeline without the nodes that make any of `output_names`, which become inputs where needed."""
+        return self._with_nodes(composition.dropped(self.graph, output_names))
+
+    def replace(self, *nodes: Nodes) -> "Pipeline":
+        """Return the pipeline with `nodes` in the place of those that made the same outputs."""
+        new = [_as_node(given, self._policy) for given in nodes]
+        return self._with_nodes(composition.replaced(self.graph, new))
+
+    def subpipeline(
+        self, inputs: Iterable[str] | None = None, output_names: Iterable[str] | None = None
+    ) -> "Pipeline":
+        """Return the part that is needed for some outputs, given some inputs.
+
+        Parameters
+        ----------
+        inputs
+            Names that will be supplied: what only makes these is left out.
+        output_names
+            What is wanted; by default everything that `inputs` lead to.
+        """
+        given = None if inputs is None else _names(inputs)
+        wanted = None if output_names is None else _names(output_names)
+        return self._with_nodes(composition.part(self.graph, given, wanted))
+
+    def rename(self, names: Mapping[str, str]) -> "Pipeline":
+        """Return the pipeline with other names for inputs and outputs, `{old: new}`; mapspecs follow."""
+        return self._with_nodes(composition.renamed(self.graph, names))
+
+    def bind(self, **values: Any) -> "Pipeline":
+        """Return the pipeline with values for some inputs, which are no inputs any more."""
+        return self._with_nodes(composition.bound(self.graph, values))
+
+    def unbind(self, *names: str) -> "Pipeline":
+        """Return the pipeline in which `names`, or all that is bound, are inputs again."""
+        return self._with_nodes(composition.unbound(self.graph, names))
+
+    def add_axis(self, *names: str, axis: str) -> "Pipeline":
+        """Return the pipeline mapped over one or several inputs, along one axis of that name.
+
+        Examples
+        --------
+        >>> Pipeline([node(lambda x: x + 1, output_name="y")], store=None).add_axis("x", axis="i").mapspecs
+        {'y': 'x[i] -> y[i]'}
+        """
+        return self._with_nodes(mapped(self.graph, names, "zip", axis))
+
+    def func(self, output_name: str) -> Callable[..., Any]:
+        """Return a function of the inputs that an output needs, by name, with a signature that says so.
+
+        Examples
+        --------
+        >>> double = Pipeline([node(lambda x, k=2: k * x, output_name="y")], store=None).func("y")
+        >>> double(x=4), str(inspect.signature(double))
+        (8, '(*, x, k=2)')
+        """
+        graph = self.graph.prune(output_name)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        given = [
+            inspect.Parameter(name, keyword, default=graph.defaults.get(name, inspect.Parameter.empty))
+            for name in graph.inputs
+            if name.isidentifier()
+        ]
+
+        def call(**inputs: Any) -> Any:
+            return self(output_name, **inputs)
+
+        call.__name__ = call.__qualname__ = output_name
+        call.__doc__ = f"Evaluate {output_name!r} of {self.name or 'a pipeline'}."
+        needed = sorted(given, key=lambda one: one.default is not inspect.Parameter.empty)
+        vars(call)["__signature__"] = inspect.Signature(needed)
+        return call
+
+    def _with_nodes(self, nodes: Iterable[Nodes]) -> "Pipeline":
+        return Pipeline(nodes, **self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """What `Pipeline` takes besides the nodes."""
+        kept = {option: getattr(self, option) for option in _OPTIONS}
+        return {**kept, "store": self._store}
 
     def run(
         self,
@@ -208,6 +316,7 @@ class Pipeline:
         map_over: str | Sequence[str] | None = None,
         map_mode: Literal["zip", "product"] = "zip",
         output_name: str | Sequence[str] | None = None,
+        fixed_indices: Mapping[str, int | slice] | None = None,
         on_error: OnError = "raise",
         on_store_error: OnStoreError = "warn",
         progress: bool | None = None,
@@ -225,6 +334,9 @@ class Pipeline:
             `"zip"`: one axis that all of them share; `"product"`: one each.
         output_name
             What is wanted, which prunes the rest; all leaves by default.
+        fixed_indices
+            For some axes an index or a slice: only that part of the space is computed, and the rest is missing. What
+            reduces such an axis is not computed.
         on_error
             `"raise"`: the first exception ends the map and is raised, everything finished is kept. `"continue"`:
             what depends on a failed call is skipped, and `result.errors` says what failed.
@@ -241,6 +353,7 @@ class Pipeline:
         _check_choice("on_store_error", on_store_error, OnStoreError)
         engine = _with_options(self.engine, options)
         plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
+        plan = replace(plan, fixed=_checked_indices(plan, fixed_indices or {}))
         callbacks = (*self.callbacks, *_progress(progress))
         return self._execute(plan, engine, "map", (on_error, on_store_error), callbacks, record=True)
 
@@ -381,6 +494,29 @@ class Pipeline:
         }
         elsewhere = tuple(storage for place, storage in others.items() if place not in own)
         return store, private, Stores(store.storage, private.storage if private else None, elsewhere)
+
+
+def _checked_indices(plan: Plan, fixed: Mapping[str, Any]) -> Mapping[str, int | slice]:
+    known = tuple(dict.fromkeys(axis for axes in plan.axes.values() for axis in axes))
+    for axis, index in fixed.items():
+        if axis not in known:
+            raise InputError(
+                f"fixed_indices has {axis!r}, which is no axis{did_you_mean(axis, known)}; there are {joined(known)}"
+            )
+        if isinstance(index, bool) or not (isinstance(index, slice) or hasattr(index, "__index__")):
+            raise InputError(f"fixed_indices: {axis!r} is {index!r}; use an index or a slice")
+    chosen = {axis: one if isinstance(one, slice) else operator.index(one) for axis, one in fixed.items()}
+    for name, axes in plan.axes.items():
+        for axis, extent in zip(axes, plan.shapes[name], strict=True):
+            one = chosen.get(axis)
+            if isinstance(one, int) and isinstance(extent, int) and not -extent <= one < extent:
+                raise InputError(f"fixed_indices: {axis!r} has length {extent}, so there is no index {one}")
+    return chosen
+
+
+def _names(given: Iterable[str]) -> list[str]:
+    """Names as a list; a lone string is one name."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _policy(versions: Any, own: Sequence[str], libraries: Sequence[str]) -> Policy:

@@ -4,9 +4,12 @@ Owns the commands' options. What a command does is imported when it runs, so tha
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gristmill.cli.pipelines import PipelineCall
 
 app = typer.Typer(
     name="gristmill",
@@ -88,43 +91,99 @@ def demo(
     raise typer.Exit(Demo(started, source, store, workers, kill_after).main(as_json=json))
 
 
+PipelineArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODULE:PIPELINE", help="Where the pipeline is, like jobs.daily:pipeline."),
+]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="NAME=VALUE", help="A Python literal, or @file.json; once for each input."
+    ),
+]
+MapOverOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="An input that the whole pipeline is mapped over."),
+]
+ProductOption = Annotated[
+    bool, typer.Option("--product", help="Give each input that is mapped over an axis of its own.")
+]
+OutputOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="An output that is wanted; all leaves by default."),
+]
+OtherStoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="PATH", help="Another store than the pipeline's own.")
+]
+JsonObjectOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.command()
+def run(
+    pipeline: PipelineArgument,
+    *,
+    inputs: InputOption = None,
+    map_over: MapOverOption = None,
+    product: ProductOption = False,
+    output: OutputOption = None,
+    store: OtherStoreOption = None,
+    executor: Annotated[
+        str, typer.Option(metavar="NAME", help="What runs it: sequential, parallel or auto.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Worker processes; one per CPU by default.")
+    ] = None,
+    json: JsonObjectOption = False,
+) -> None:
+    """Map a pipeline, and print its outputs; what fails does not stop the rest.
+
+    Ends with 1 where calls failed, and with 2 where it was asked for what cannot be.
+    """
+    from gristmill.cli.run import run as run_pipeline
+
+    call = _call(pipeline, inputs, map_over, output, store, product=product)
+    options = {"map_executor": executor, "max_workers": workers}
+    raise typer.Exit(run_pipeline(call, options, as_json=json))
+
+
 @app.command()
 def explain(
-    pipeline: Annotated[
-        str,
-        typer.Argument(metavar="MODULE:PIPELINE", help="Where the pipeline is, like jobs.daily:pipeline."),
-    ],
+    pipeline: PipelineArgument,
     *,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input", metavar="NAME=VALUE", help="A Python literal, or @file.json; once for each input."
-        ),
-    ] = None,
-    map_over: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="An input that the whole pipeline is mapped over."),
-    ] = None,
-    product: Annotated[
-        bool, typer.Option("--product", help="Give each input that is mapped over an axis of its own.")
-    ] = False,
-    output: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="An output that is wanted; all leaves by default."),
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Another store than the pipeline's own.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    inputs: InputOption = None,
+    map_over: MapOverOption = None,
+    product: ProductOption = False,
+    output: OutputOption = None,
+    store: OtherStoreOption = None,
+    json: JsonObjectOption = False,
 ) -> None:
     """Say what a map would find in the store, what it would compute, and why.
 
     Nothing runs, and nothing is written.
     """
-    from gristmill.cli.explain import ExplainCommand
+    from gristmill.cli.explain import explain as explain_pipeline
 
-    command = ExplainCommand(pipeline, inputs or (), map_over or (), product, output or (), store)
-    raise typer.Exit(command.main(as_json=json))
+    call = _call(pipeline, inputs, map_over, output, store, product=product)
+    raise typer.Exit(explain_pipeline(call, as_json=json))
+
+
+def _call(
+    pipeline: str,
+    inputs: list[str] | None,
+    map_over: list[str] | None,
+    output: list[str] | None,
+    store: str | None,
+    *,
+    product: bool,
+) -> "PipelineCall":
+    from gristmill.cli.pipelines import PipelineCall
+    from gristmill.errors import GristmillError
+
+    try:
+        return PipelineCall(pipeline, inputs or (), map_over or (), output or (), store, product=product)
+    except GristmillError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()

@@ -21,6 +21,48 @@ class UsageError(GristmillError):
     """The command line does not say what it should."""
 
 
+class PipelineCall:
+    """A pipeline and what it is asked for, in the words of the command line.
+
+    Parameters
+    ----------
+    name
+        Module and name.
+    inputs
+        Words like ``x=[1, 2]``.
+    map_over, product
+        Inputs that the whole pipeline is mapped over, and whether along an axis each.
+    outputs
+        What is wanted; all leaves where it is empty.
+    store
+        Another store than the pipeline's own.
+
+    Raises
+    ------
+    UsageError
+        There is no such pipeline, or a word is of another form.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Iterable[str],
+        map_over: Iterable[str],
+        outputs: Iterable[str],
+        store: str | None,
+        *,
+        product: bool,
+    ) -> None:
+        pipeline = load_pipeline(name)
+        self.pipeline = pipeline.with_(store=store) if store is not None else pipeline
+        self.inputs = parse_inputs(inputs)
+        self.options: dict[str, Any] = {
+            "map_over": list(map_over) or None,
+            "map_mode": "product" if product else "zip",
+            "output_name": list(outputs) or None,
+        }
+
+
 def load_pipeline(name: str) -> Pipeline:
     """Return the pipeline that `name`, like ``jobs.daily:pipeline``, is the module and name of.
 

@@ -93,17 +93,23 @@ class StageRun:
         self._repair = repair
         self.check_mutation = False
         """Whether workers identify arguments again after each call."""
+        self._tasks = tuple(Task.of(step) for step in stage.steps)
         self._spaces = {name: spaces[name] for name in sources}
         self._spread: dict[int, Spread] = {}
         self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
         self._upstream_dead: dict[str, Array] = {}
+        self._unwanted = 0
+        if (unwanted := plan.unwanted(self.space)) is not None:
+            self.dead = [mask | unwanted for mask in self.dead]
+            self._unwanted = len(stage.steps) * int(np.count_nonzero(unwanted))
         self.mark_dead(dead)
 
     @property
     def job(self) -> Job:
         """What a worker needs; its sources are this process's."""
-        tasks = tuple(Task.of(step) for step in self.stage.steps)
-        return Job(self.space, tasks, self._spaces, self._upstream_dead, self.check_mutation, self.sources)
+        return Job(
+            self.space, self._tasks, self._spaces, self._upstream_dead, self.check_mutation, self.sources
+        )
 
     def _job_of(self, step: Step) -> Job:
         """What is needed to make one call of a step, wherever its arguments come from."""
@@ -212,7 +218,7 @@ class StageRun:
     @property
     def skipped(self) -> int:
         """Calls that were not made because what they need had failed."""
-        return int(sum(np.count_nonzero(mask) for mask in self.dead)) - len(self.failures)
+        return int(sum(np.count_nonzero(mask) for mask in self.dead)) - len(self.failures) - self._unwanted
 
     def key(self, step: int, position: int) -> bytes:
         """Return the call key of a step whose arguments are known."""
@@ -308,6 +314,8 @@ class StageRun:
         return call_keys(step.prefix, columns, len(positions))
 
     def _argument_digests(self, argument: Any, positions: Array) -> bytes:
+        if isinstance(argument, Constant):
+            return argument.given.digest
         return given.identities(argument, self.job, self._source, positions)
 
     def _source(self, name: str) -> Source:

@@ -43,14 +43,14 @@ Added = Mapping[str, tuple[str, ...]]
 """The new axes of each name that has some."""
 
 
-def mapped(graph: Wired, names: str | Iterable[str], mode: str) -> list[Node]:
+def mapped(graph: Wired, names: str | Iterable[str], mode: str, axis: str | None = None) -> list[Node]:
     """The nodes of `graph` with new axes for some inputs, carried through whatever depends on them.
 
     A node becomes elementwise over the new axes; what it mapped or reduced before, it maps or reduces at each
-    position of them.
+    position of them. An `axis` that all of them share may be given a name.
     """
     wanted = _checked(graph, names, mode)
-    axes = _new_axes(graph, wanted, mode)
+    axes = _new_axes(graph, wanted, mode) if axis is None else dict.fromkeys(wanted, _named(graph, axis))
     order = list(dict.fromkeys(axes.values()))
     added: dict[str, tuple[str, ...]] = {name: (axis,) for name, axis in axes.items()}
     nodes = []
@@ -89,6 +89,13 @@ def _new_axes(graph: Wired, names: list[str], mode: str) -> dict[str, str]:
     if mode == "zip":
         return dict.fromkeys(names, _letter(used))
     return {name: _letter(used) for name in names}
+
+
+def _named(graph: Wired, axis: str) -> str:
+    taken = {known for axes in graph.axes.values() for known in axes}
+    if axis in taken:
+        raise InputError(f"there is an axis {axis!r} already; name the new one otherwise")
+    return axis
 
 
 def _letter(used: set[str]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_origin
 
+import numpy as np
+
 from gristmill.errors import InputError
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
@@ -25,6 +27,8 @@ from gristmill.plan.stage import (
     Tree,
 )
 
+Array = np.ndarray[Any, Any]
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -42,6 +46,32 @@ class Plan:
     """Extents of every output along its axes; () where it has none."""
     axes: Mapping[str, tuple[str, ...]]
     """Names of those axes."""
+    fixed: Mapping[str, int | slice] = field(default_factory=dict)
+    """Of some axes, which indices are wanted; all of the others."""
+
+    def unwanted(self, space: Space) -> Array | None:
+        """Mask of the positions of a space that are not wanted, or None where all are.
+
+        Raises
+        ------
+        InputError
+            An index is out of bounds.
+        """
+        chosen = [axis for axis in space.axes if axis in self.fixed]
+        if not chosen:
+            return None
+        along = dict(zip(space.axes, space.coordinates(np.arange(space.size)), strict=True))
+        mask = np.zeros(space.size, dtype=bool)
+        for axis in chosen:
+            wanted = np.zeros(space.shape[space.axes.index(axis)], dtype=bool)
+            try:
+                wanted[self.fixed[axis]] = True
+            except IndexError:
+                raise InputError(
+                    f"fixed_indices: {axis!r} has length {len(wanted)}, so there is no index {self.fixed[axis]}"
+                ) from None
+            mask |= ~wanted[along[axis]]
+        return mask
 
     def space(self, stage: Stage, known: Mapping[str, Space]) -> Space:
         """Return the space that a stage runs over.

@@ -291,7 +291,7 @@ class ChunkFiles:
     def quarantine(self, checksum: bytes, to: Path) -> None:
         """Move a damaged chunk out of the way, so that it can be written again; it may stay on a bad disk."""
         with contextlib.suppress(OSError):
-            to.mkdir(exist_ok=True)
+            to.mkdir(exist_ok=True, mode=0o700)
             os.rename(self.path(checksum), to / checksum.hex())
 
     def _publish(self, temporary: Path, chunk: Path) -> None:

@@ -169,13 +169,16 @@ class Layout:
             raise StoreError(f"cannot use the store at {self.root}: {error}") from error
         return self._unlock(self._check_format(readonly=readonly), secret)
 
-    def identity(self) -> tuple[int, int]:
-        """Return what tells this store from another one at the same place; (0, 0) where there is none."""
+    def identity(self) -> tuple[int, int, int]:
+        """Return what tells this store from another one at the same place; zeros where there is none.
+
+        With the time, since a file system gives the number of a deleted file to the next one.
+        """
         try:
             status = self.marker.stat()
         except OSError:
-            return 0, 0
-        return status.st_dev, status.st_ino
+            return 0, 0, 0
+        return status.st_dev, status.st_ino, status.st_mtime_ns
 
     def is_marked(self) -> bool:
         """Return whether the marker is what was written."""

@@ -146,7 +146,7 @@ class LocalStorage:
         self.refuge = Refuge(self.spec.refuge, owned=not spec.refuge)
         self.shelter = Shelter(self.layout, self.refuge, readonly=spec.readonly)
         self._is_first = not spec.refuge
-        self._identity = (0, 0)
+        self._identity = (0, 0, 0)
         self._key = self._open() if make or self.layout.exists else NO_KEY
         self._compressor = Compressor.parse(spec.compressor) if spec.compressor else None
         store = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly, key=self._key)
@@ -527,7 +527,12 @@ class LocalStorage:
 
     def reopen(self) -> None:
         """Start anew if somebody has deleted the directory, as people do to reset a cache."""
-        if self.layout.identity() == self._identity != (0, 0) or (self.spec.absent and not self._is_first):
+        if self.spec.absent and not self._is_first:
+            return  # whoever opened it first tries again
+        now = self.layout.identity()
+        is_same = now[:2] == self._identity[:2] != (0, 0)
+        # A marker that is damaged is no new one: those are whole when they appear.
+        if is_same and (now == self._identity or not self.layout.is_marked()):
             return
         with self._lock:
             self.close()
@@ -575,7 +580,7 @@ class LocalStorage:
                     raise
                 self.shelter.avoid(error)
         self.shelter.is_opened = opened
-        self._identity = self.layout.identity() if opened else (0, 0)
+        self._identity = self.layout.identity() if opened else (0, 0, 0)
         self.spec = replace(spec, absent=not opened)
         if not opened and spec.secret is not None:
             return spec.secret.key(salt)
