@@ -66,6 +66,16 @@ def test_nothing_that_can_be_found_goes_by_default(scene: Scene, store: Store) -
     assert computed(scene) == 0
 
 
+def test_what_a_sealed_store_needs_stays(scene: Scene) -> None:
+    with Store(scene.location, secret="of the house") as store:
+        scene.map(store)
+        report = store.gc()
+        assert (report.calls, report.chunks, report.objects) == (0, 0, 0)
+        for page in scene.folder.iterdir():
+            page.unlink()  # to be put back from its chunk
+        assert scene.map(store).stats.computed == 0
+
+
 def test_an_empty_directory_stays_empty(tmp_path: Path) -> None:
     assert Store(tmp_path / "nothing").gc(max_bytes=0).calls == 0
     assert not (tmp_path / "nothing").exists()

@@ -12,6 +12,7 @@ from tests.support.scene import CALLS_PER_INDEX, COUNT, Scene
 
 from gristmill import Pipeline, Store, StoreError
 from gristmill.storage.rows import Rows
+from gristmill.storage.verify import salvage
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +211,30 @@ def test_repair_keeps_what_can_be_read_of_a_damaged_database(seed: int, scene: S
         assert kept > rows / 2
         scene.map(store)
         assert store.verify().ok
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Scene:
+    """A place for a store with a secret."""
+    (tmp_path / "sealed").mkdir()
+    return Scene(tmp_path / "sealed")
+
+
+def test_what_is_kept_of_a_damaged_database_stays_sealed(sealed: Scene) -> None:
+    with Store(sealed.location, secret="of the house") as store:
+        sealed.map(store)
+        assert salvage(store.storage) > 0
+        assert store.verify().ok
+        assert sealed.map(store).stats.computed == 0
+
+
+def test_the_marker_of_a_sealed_store_is_mended(sealed: Scene) -> None:
+    with Store(sealed.location, secret="of the house") as store:
+        sealed.map(store)
+        before = (sealed.location / "store.json").read_bytes()
+        flip(sealed.location / "store.json")
+        assert [damage.what for damage in store.verify(repair=True).damaged] == ["store.json"]
+        assert (sealed.location / "store.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("seed", range(4))

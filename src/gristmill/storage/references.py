@@ -103,4 +103,4 @@ def _named(form: object) -> Iterator[tuple[bytes, bool, int]]:
         case Filed(_, places):
             for place in places:
                 for file in (place,) if isinstance(place, KeptFile) else place.files:
-                    yield file.content, False, 0
+                    yield file.name, False, 0

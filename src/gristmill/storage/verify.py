@@ -192,7 +192,8 @@ class _Check:
         if not self._layout.is_marked():
             self._say("store.json", "store.json", "it is not what was written")
             if self._repair:
-                self._layout.open()
+                spec = self._storage.spec
+                self._layout.open(trust=spec.trust, secret=spec.secret)
 
     # -- the ledger
 
@@ -451,7 +452,7 @@ def salvage(storage: LocalStorage) -> int:
     How many rows there are.
     """
     directory = storage.scratch / "ledger"
-    made = Ledger(directory, durable=storage.spec.durable)
+    made = Ledger(directory, durable=storage.spec.durable, key=storage.key)
     kept, size, batch = 0, 0, dict[bytes, bytes]()
     rows = Rows(storage.layout.ledger, storage.key)
     for row in rows.readable():
