@@ -27,4 +27,10 @@ copybutton_prompt_is_regexp = True
 # What has to resolve is what readers use, gristmill.NAME. Annotations also name what has no page here: types
 # of other packages, whose inventories would need a network, and our internal types.
 nitpick_ignore = [("py:class", name) for name in (*dir(builtins), "ZarrArray", "optional")]
-nitpick_ignore_regex = [("py:.*", r"(?!gristmill\.)\w+\..*"), ("py:.*", r"gristmill\.\w+\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!gristmill\.)\w+\..*"),
+    ("py:.*", r"gristmill\.\w+\..*"),
+    ("py:class", r"(dict|tuple)\[.*"),  # an annotation that is cut at its comma
+]
+# Some reports have an attribute `bytes`, for which Sphinx takes the builtin in annotations.
+suppress_warnings = ["ref.python"]

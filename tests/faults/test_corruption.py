@@ -1,5 +1,6 @@
 """Damage anywhere in a finished store is never wrong data and never an exception: computed again, and healed."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -430,6 +431,41 @@ def test_a_store_that_is_deleted_under_a_living_process_is_made_again(executor: 
     check(scene.map(executor))
     scene.log.take()
     assert heal(scene, executor) == []
+
+
+def _one() -> int:
+    return 1
+
+
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("kept_open", [True, False])
+def test_a_backup_put_back_under_living_processes_is_another_store(
+    executor: str, scene: Scene, tmp_path: Path, *, kept_open: bool
+) -> None:
+    """Its marker may be the same file, written at the same time: what is left to tell it is when it was put there."""
+    place, backup = tmp_path / "other", tmp_path / "backup"
+    with Store(place) as store:
+        Pipeline([node(_one, output_name="one")], store=store).run()
+    shutil.copytree(place, backup)
+    with contextlib.ExitStack() as stack:
+        store = Store(place)
+        stack.callback(store.close)
+        check(scene.run(store, executor))
+        was = place.joinpath("store.json").stat()
+        for path in place.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        shutil.copytree(backup, place, dirs_exist_ok=True)
+        now = place.joinpath("store.json").stat()
+        assert (now.st_ino, now.st_mtime_ns) == (was.st_ino, was.st_mtime_ns)
+        if not kept_open:  # only the workers have seen what was there
+            stack.close()
+            store = stack.enter_context(Store(place))
+        check(scene.run(store, executor))
+    scene.log.take()
+    with Store(place) as store:
+        check(scene.run(store, executor))
+    assert scene.log.take() == [], "what was computed did not reach the store that is there"
 
 
 @pytest.mark.slow

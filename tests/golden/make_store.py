@@ -32,7 +32,12 @@ def scalars(x: int) -> tuple[Any, ...]:
 
 def numpy_scalars(x: int) -> tuple[Any, ...]:
     CALLED.append("numpy_scalars")
-    return np.float32(x / 4), np.int8(x), np.datetime64("2020-01-01") + x, np.str_(f"n{x}\0")
+    return (
+        np.float32(x / 4),
+        np.int8(x),
+        np.datetime64("2020-01-01") + np.timedelta64(x, "D"),
+        np.str_(f"n{x}\0"),
+    )
 
 
 def arrays(x: int) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gristmill.engine.sources import OutputSource
-from gristmill.errors import GristmillError, RaggedError
+from gristmill.errors import GristmillError, IntegrityError, RaggedError
 from gristmill.identity.keys import element_keys, elements_group
 from gristmill.plan.space import Space
 from gristmill.storage.index import MISSING
@@ -79,14 +79,11 @@ class Spread:
                 source.locators[there] = source.index.find(self._keys(there))
 
     def unsettled(self) -> Array:
-        """Take back the calls of which an element is in no ledger, and return their positions."""
+        """Return the positions of the calls of which an element is in no ledger."""
         lost = np.zeros(self.space.size, dtype=bool)
         for source in self._sources:
             lost |= source.missing & ~self.dead
-        known, locators = self._run.forget(self._step, np.unique(self.calls[lost]))
-        if len(known):
-            self._storage.quarantine(self._run.indexes[self._step], locators, 0)
-        return known
+        return np.unique(self.calls[lost])
 
     def _source(self, output: int) -> OutputSource:
         index = self._storage.index(elements_group(self._run.stage.steps[self._step].prefix, output))
@@ -134,3 +131,16 @@ class Spread:
                 f"{lengths[others[0], k]} at {other}; if lengths may differ, write {node.output_names[0]}[{starred}] "
                 "in its mapspec"
             )
+
+
+def unreadable(run: "StageRun", step: int) -> Array:
+    """Return the positions of the calls that are recorded, but whose lengths cannot be read back."""
+    locators = run.locators[step]
+    calls = OutputSource(run.storage(step), run.indexes[step], locators, output=0)
+    alive = np.flatnonzero(locators != MISSING)
+    try:
+        if len(alive):
+            calls.forms(alive)
+    except IntegrityError:
+        return calls.damaged(alive)
+    return alive[:0]

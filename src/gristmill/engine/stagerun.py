@@ -15,7 +15,7 @@ from gristmill.engine.job import Job, Task
 from gristmill.engine.maker import Maker
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
-from gristmill.engine.spread import Spread
+from gristmill.engine.spread import Spread, unreadable
 from gristmill.engine.stores import Stores
 from gristmill.identity.keys import call_keys
 from gristmill.plan.compile import Plan
@@ -199,11 +199,21 @@ class StageRun:
         """Return the positions whose calls have to be made again, since what they made along axes is gone."""
         again = []
         for k, step in enumerate(self.stage.steps):
-            if step.inner:
-                if k in self._spread:
-                    self._spread[k].find()
-                again.append(self.spread(k).unsettled())
+            if not step.inner:
+                continue
+            if len(lost := unreadable(self, k)):
+                again.append(self._take_back(k, lost))
+                continue
+            if k in self._spread:
+                self._spread[k].find()
+            again.append(self._take_back(k, self.spread(k).unsettled()))
         return np.unique(np.concatenate([np.empty(0, dtype=np.int64), *again]))
+
+    def _take_back(self, step: int, positions: Array) -> Array:
+        known, locators = self.forget(step, positions)
+        if len(known):
+            self.storage(step).quarantine(self.indexes[step], locators, 0)
+        return known
 
     def callers(self, name: str, elements: Array) -> Array:
         """Return the positions of the calls that have made elements of the output `name`."""

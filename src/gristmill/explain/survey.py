@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.sources import Source, open_input
+from gristmill.engine.spread import unreadable
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.plan.compile import Plan
@@ -132,12 +133,14 @@ class Survey:
         return [name for name in dict.fromkeys(named) if name not in stage.outputs]
 
     def _is_known(self, name: str) -> bool:
-        """Whether the indices of an output are known: those that calls make are once all of them are found."""
+        """Whether the indices of an output are known: those that calls make are once all of them can be read."""
         run = self._runs.get(self._stages[name].number)
         if run is None:
             return False
         step = run.step_of(name)
-        return not run.stage.steps[step].inner or bool((run.locators[step] != MISSING).all())
+        if not run.stage.steps[step].inner:
+            return True
+        return bool((run.locators[step] != MISSING).all()) and not len(unreadable(run, step))
 
     def space(self, name: str) -> Space:
         """Return the indices of an input or an output."""

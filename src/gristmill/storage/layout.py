@@ -169,16 +169,17 @@ class Layout:
             raise StoreError(f"cannot use the store at {self.root}: {error}") from error
         return self._unlock(self._check_format(readonly=readonly), secret)
 
-    def identity(self) -> tuple[int, int, int]:
+    def identity(self) -> tuple[int, int, int, int]:
         """Return what tells this store from another one at the same place; zeros where there is none.
 
-        With the time, since a file system gives the number of a deleted file to the next one.
+        With the times, since a file system gives the number of a deleted file to the next one; with that of the
+        last change too, since a restored backup brings the time of the last write with it.
         """
         try:
             status = self.marker.stat()
         except OSError:
-            return 0, 0, 0
-        return status.st_dev, status.st_ino, status.st_mtime_ns
+            return 0, 0, 0, 0
+        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
     def is_marked(self) -> bool:
         """Return whether the marker is what was written."""
