@@ -204,15 +204,20 @@ class Loop:
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _start_stages(self) -> None:
-        for stage in tuple(self._stages):
+        while (tree := self._start_until_tree()) is not None:
+            self._grow(tree)
+
+    def _start_until_tree(self) -> Stage | None:
+        """Start the stages that are ready, up to a tree reduction, which has to be replaced first."""
+        for stage in self._stages:
             if stage.number in self._active or not self._is_ready(stage):
                 continue
             if stage.is_tree:
-                self._grow(stage)
-                continue
+                return stage
             with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
                 self._stores.refresh()
                 self._start_stage(stage)
+        return None
 
     def _grow(self, stage: Stage) -> None:
         """Put the levels of a tree reduction in the place of what stands for them."""
@@ -223,7 +228,6 @@ class Loop:
         free = 1 + max(one.number for one in self._stages)
         at = self._stages.index(stage)
         self._stages[at : at + 1] = levels(stage, kept, spaces[name], self._dead(stage).get(name), free)
-        self._start_stages()
 
     def _start_stage(self, stage: Stage) -> None:
         active = self._start(stage)
