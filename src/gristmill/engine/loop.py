@@ -43,6 +43,9 @@ _GRACE_SECONDS = 1.5
 _REPEATS = 10
 """How often an element whose bytes are lost is computed again before the run ends with an error."""
 
+_REBUILD_AFTER = 3
+"""How often an element is computed and not found before the ledger's database is suspected."""
+
 _SOLO_DEATHS = 2
 """How often a call may kill its process, alone in it, before it is given up."""
 
@@ -425,6 +428,8 @@ class Loop:
         title = active.run.stage.title
         for position in () if excused else positions.tolist():
             self._repeats[title, position] += 1
+            if self._repeats[title, position] == _REBUILD_AFTER:
+                active.run.rebuild()
             if self._repeats[title, position] > 2 * _REPEATS:
                 raise IntegrityError(
                     f"index {active.run.space.index(position)} of {title!r} was computed {2 * _REPEATS} "

@@ -226,16 +226,24 @@ class LocalStorage:
         with self._lock:
             version = self._ledger.version()
             if self._ledger.generation != self._generation:
-                self._generation = self._ledger.generation
-                for index in self._indexes.values():
-                    index.restart()
+                self._start_again()
             elif version == self._version:
                 return False
             self._version = version
             self.epoch += 1
-            for index in self._indexes.values():
-                index.refresh()
+            if not self._refresh_indexes():  # the database does not find what was put there
+                self._ledger.rebuild()
+                self._start_again()
+                self._refresh_indexes()
             return True
+
+    def _refresh_indexes(self) -> bool:
+        return False not in [index.refresh() for index in self._indexes.values()]
+
+    def _start_again(self) -> None:
+        self._generation = self._ledger.generation
+        for index in self._indexes.values():
+            index.restart()
 
     def keep(self, value: object, checksum: bytes | None = None) -> object:
         """Return the stored form of `value`, after writing its chunk or object if it has one.
@@ -483,6 +491,11 @@ class LocalStorage:
             for position in positions.tolist():
                 self._set_aside(column[position])
         self._bury(index, dead, DAMAGED)
+
+    def rebuild(self) -> None:
+        """Have the ledger find again what is in it, after something that was put there was not found."""
+        self._ledger.rebuild()
+        self.refresh()
 
     def take_back(self, index: KeyIndex, locators: Array, why: str) -> None:
         """Take back the calls at `locators`, whose bytes are not lost."""
