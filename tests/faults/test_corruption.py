@@ -433,6 +433,54 @@ def test_a_store_that_is_deleted_under_a_living_process_is_made_again(executor: 
     assert heal(scene, executor) == []
 
 
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("byte", [0, 1, 16, 17, 18, 24])
+def test_a_damaged_key_in_the_index_of_the_database_hides_nothing_that_is_new(
+    byte: int, executor: str, scene: Scene
+) -> None:
+    """SQLite takes what its index says for true; a number that is too high must not pass for the last one there is."""
+    with scene.database() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        keys = [
+            bytes(key) for (key,) in connection.execute("SELECT key FROM Cache") if bytes(key)[:1] == b"i"
+        ]
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    path = scene.location / "ledger" / "cache.db"
+    data = bytearray(path.read_bytes())
+    index = data[(page - 1) * size : page * size]
+    assert index[0] == 10, "the index is one leaf"
+    for key in sorted(keys)[1::4]:
+        index[index.index(key) + byte] ^= 0x40
+    data[(page - 1) * size : page * size] = index
+    path.write_bytes(data)
+    check(scene.map(executor))  # with several wrong keys, what a run adds may still lie behind one of them
+    heal(scene, executor)
+
+
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("at", [0, 5, 11])
+def test_an_index_out_of_order_is_made_anew(at: int, executor: str, scene: Scene) -> None:
+    """What is put after the wrong entry is not found before it."""
+    with scene.database() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'Cache_key_raw'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    path = scene.location / "ledger" / "cache.db"
+    data = bytearray(path.read_bytes())
+    start = (page - 1) * size
+    count = int.from_bytes(data[start + 3 : start + 5], "big")
+    cells = [bytes(data[start + 8 + 2 * k : start + 10 + 2 * k]) for k in range(count)]
+    cells[at], cells[at + 1] = cells[at + 1], cells[at]
+    data[start + 8 : start + 8 + 2 * count] = b"".join(cells)
+    path.write_bytes(data)
+    heal(scene, executor)
+
+
 def _one() -> int:
     return 1
 

@@ -44,6 +44,9 @@ _GRACE_SECONDS = 1.5
 _REPEATS = 10
 """How often an element whose bytes are lost is computed again before the run ends with an error."""
 
+_REBUILD_AFTER = 3
+"""How often an element is computed and not found before the ledger's database is suspected."""
+
 _SOLO_DEATHS = 2
 """How often a call may kill its process, alone in it, before it is given up."""
 
@@ -212,15 +215,20 @@ class Loop:
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _start_stages(self) -> None:
-        for stage in tuple(self._stages):
+        while (tree := self._start_until_tree()) is not None:
+            self._grow(tree)
+
+    def _start_until_tree(self) -> Stage | None:
+        """Start the stages that are ready, up to a tree reduction, which has to be replaced first."""
+        for stage in self._stages:
             if stage.number in self._active or not self._is_ready(stage):
                 continue
             if stage.is_tree:
-                self._grow(stage)
-                continue
+                return stage
             with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
                 self._stores.refresh()
                 self._start_stage(stage)
+        return None
 
     def _grow(self, stage: Stage) -> None:
         """Put the levels of a tree reduction in the place of what stands for them."""
@@ -231,7 +239,6 @@ class Loop:
         free = 1 + max(one.number for one in self._stages)
         at = self._stages.index(stage)
         self._stages[at : at + 1] = levels(stage, kept, spaces[name], self._dead(stage).get(name), free)
-        self._start_stages()
 
     def _start_stage(self, stage: Stage) -> None:
         active = self._start(stage)
@@ -430,6 +437,8 @@ class Loop:
         title = active.run.stage.title
         for position in () if excused else positions.tolist():
             self._repeats[title, position] += 1
+            if self._repeats[title, position] == _REBUILD_AFTER:
+                active.run.rebuild()
             if self._repeats[title, position] > 2 * _REPEATS:
                 raise IntegrityError(
                     f"index {active.run.space.index(position)} of {title!r} was computed {2 * _REPEATS} "

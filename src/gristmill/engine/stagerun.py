@@ -215,6 +215,11 @@ class StageRun:
             self.storage(step).quarantine(self.indexes[step], locators, 0)
         return known
 
+    def rebuild(self) -> None:
+        """Have the stores find again what is in them, after a call was recorded and then not found."""
+        for storage in {id(one): one for one in map(self.storage, range(len(self.stage.steps)))}.values():
+            storage.rebuild()
+
     def callers(self, name: str, elements: Array) -> Array:
         """Return the positions of the calls that have made elements of the output `name`."""
         k = self._step_of[name]

@@ -75,16 +75,13 @@ class KeyIndex:
     def __len__(self) -> int:
         return sum(segment.count for segment in self._segments)
 
-    def refresh(self) -> None:
-        """Take in what any process has appended since."""
+    def refresh(self) -> bool:
+        """Take in what any process has appended since; return whether what this one has appended is among it."""
         with self._lock:
             for ledger in self._ledger.parts:
                 for number, body in ledger.scan(self.group, self._last.get(ledger, 0)):
-                    self._last[ledger] = number
-                    if number in self._own:
-                        self._own.discard(number)
-                    else:
-                        self._decode(number, body)
+                    self._take_in(ledger, number, body)
+            return not self._own
 
     def add(self, segment: Segment) -> None:
         """Take in a segment that this process has just appended."""
@@ -210,15 +207,29 @@ class KeyIndex:
             result[where] = np.frombuffer(segment.digests[output], dtype=_DIGEST)[positions]
         return result
 
-    def _decode(self, number: int, body: bytes | None) -> None:
+    def _take_in(self, ledger: "Ledger", number: int, body: bytes | None) -> None:
+        if body is None:  # it may not be the number that is meant: what comes next may have a lower one
+            self._note_damage(number)
+            return
+        self._last[ledger] = max(self._last.get(ledger, 0), number)
+        if number in self._own:
+            self._own.discard(number)
+        else:
+            self._decode(number, body)
+
+    def _decode(self, number: int, body: bytes) -> None:
         try:
-            entry = decode_index(number, body) if body is not None else None
+            entry = decode_index(number, body)
         except IntegrityError:
             entry = None
         if entry is None or (isinstance(entry, Segment) and self._outputs not in (None, len(entry.codecs))):
-            self.damaged.append(number)
+            self._note_damage(number)
         else:
             self._admit(entry)
+
+    def _note_damage(self, number: int) -> None:
+        if number not in self.damaged:
+            self.damaged.append(number)
 
     def _admit(self, entry: Segment | Tombstone) -> None:
         if isinstance(entry, Tombstone):

@@ -25,6 +25,11 @@ from gristmill.storage.seal import ENVIRONMENT, NO_KEY, Secret, check_value
 FORMAT = 1
 """Version of everything under a store's root; a store of another version is refused."""
 
+Identity = tuple[int, int, int, int]
+"""Device, inode, time of the last write and time of the last change of a store's marker."""
+
+NO_STORE: Identity = (0, 0, 0, 0)
+
 _MARKER = "store.json"
 _INCOMPLETE = {"chunks", "arrays", "tmp", "claims", "gate"}
 """What may be in a directory that was about to become a store when the disk was full."""
@@ -169,8 +174,8 @@ class Layout:
             raise StoreError(f"cannot use the store at {self.root}: {error}") from error
         return self._unlock(self._check_format(readonly=readonly), secret)
 
-    def identity(self) -> tuple[int, int, int, int]:
-        """Return what tells this store from another one at the same place; zeros where there is none.
+    def identity(self) -> Identity:
+        """Return what tells this store from another one at the same place; `NO_STORE` where there is none.
 
         With the times, since a file system gives the number of a deleted file to the next one; with that of the
         last change too, since a restored backup brings the time of the last write with it.
@@ -178,7 +183,7 @@ class Layout:
         try:
             status = self.marker.stat()
         except OSError:
-            return 0, 0, 0, 0
+            return NO_STORE
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
     def is_marked(self) -> bool:

@@ -58,6 +58,14 @@ _SETTINGS = {
 T = TypeVar("T")
 NUMBER = struct.Struct(">Q")
 _DROP_UNDECODABLE = "DELETE FROM Cache WHERE filename IS NOT NULL AND NOT is_text(CAST(filename AS BLOB))"
+_REBUILD = (
+    "BEGIN IMMEDIATE",
+    "DROP INDEX IF EXISTS Cache_key_raw",
+    # Whoever did not find a row that was there has put it again.
+    "DELETE FROM Cache WHERE rowid NOT IN (SELECT max(rowid) FROM Cache GROUP BY key, raw)",
+    schema.KEY_INDEX,
+    "COMMIT",
+)
 COUNTER, INDEX, VALUES = b"n", b"i", b"v"
 """What the keys of a segment's rows start with; the group follows, and for the last two the number."""
 RENEWED = b"u"
@@ -250,6 +258,8 @@ class Ledger:
         """How often the database was found damaged, and begun anew."""
         self.unreadable = ""
         """What SQLite said when it could not read; what is not read is a miss."""
+        self._found: set[bytes] = set()
+        """The groups of which what was appended has been found again."""
         self._open = _Open()
         self._inode = 0
         self._patience = BUSY_SECONDS
@@ -271,7 +281,12 @@ class Ledger:
         StoreError
             The ledger is read-only, full or locked; nothing was appended.
         """
-        return self._write(lambda cache: self._append_all(cache, entries, rows or {}))
+        numbers = self._write(lambda cache: self._append_all(cache, entries, rows or {}))
+        last = {entry.group: number for entry, number in zip(entries, numbers, strict=True)}
+        if not all(self._finds(group, number) for group, number in last.items() if group not in self._found):
+            self.rebuild()
+        self._found.update(last)
+        return numbers
 
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, which must start with a letter that segments do not use."""
@@ -352,6 +367,21 @@ class Ledger:
             self._set_aside()
             os.rename(directory, self._directory)
 
+    def rebuild(self) -> None:
+        """Make the database's index of keys anew: a damaged one leads past rows that are there."""
+        path = self._directory / "cache.db"
+        if self._readonly or not path.exists():
+            return
+        with self._lock, contextlib.suppress(sqlite3.Error):  # it is said by what cannot be done without
+            self.close()
+            connection = sqlite3.connect(path, timeout=self._patience, isolation_level=None)
+            with contextlib.closing(connection) as database:
+                database.execute("PRAGMA trusted_schema = 0")
+                schema.check(database)
+                for statement in _REBUILD:
+                    database.execute(statement)
+            self.generation += 1
+
     def version(self) -> int:
         """Return a number that differs from the last one if any connection has committed since."""
         if self._open.reader is not None and self._is_another():
@@ -407,6 +437,16 @@ class Ledger:
         for key, body in (*rows, (COUNTER + entry.group, NUMBER.pack(number))):
             cache.set(key, seal(key, body, self._key), retry=False)
         return number
+
+    def _finds(self, group: bytes, number: int) -> bool:
+        """Whether a process that knows nothing would find the segment that was just appended.
+
+        It would not if the database's index were damaged and out of order, of which SQLite says nothing.
+        """
+        low, high = (INDEX + group + NUMBER.pack(n) for n in (0, number))
+        query = "SELECT key FROM Cache WHERE key >= ? AND key <= ? AND raw = 1 ORDER BY key"
+        found = [key for (key,) in self._select(query, (low, high))]
+        return bool(found) and found[-1] == high and found == sorted(found)
 
     def _last_number(self, group: bytes) -> int:
         """The highest number that a segment of `group` has or had; a damaged counter does not hide any."""

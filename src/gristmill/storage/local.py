@@ -45,7 +45,7 @@ from gristmill.storage.elements import (
 )
 from gristmill.storage.index import KeyIndex
 from gristmill.storage.kept import is_there, keep
-from gristmill.storage.layout import Layout, is_refusal
+from gristmill.storage.layout import NO_STORE, Layout, is_refusal
 from gristmill.storage.made import MadeValues
 from gristmill.storage.presence import Gate, Pin
 from gristmill.storage.refuge import Refuge, name_refuge
@@ -199,7 +199,8 @@ class LocalStorage:
     def gate(self) -> Gate:
         """What keeps look-ups and deletions apart."""
         # A directory that is no store yet must stay one that can be made a store.
-        return Gate((self.layout if self.shelter.is_opened else self.refuge.layout).gate)
+        layout = self.layout if self.shelter.is_opened else self.refuge.layout
+        return Gate(layout.gate, make=not self.spec.readonly)
 
     @property
     def own_scratch(self) -> Path:
@@ -255,16 +256,25 @@ class LocalStorage:
         with self._lock:
             version = self._ledger.version()
             if self._ledger.generation != self._generation:
-                self._generation = self._ledger.generation
-                for index in self._indexes.values():
-                    index.restart()
+                self._start_again()
             elif version == self._version:
                 return False
             self._version = version
             self.epoch += 1
-            for index in self._indexes.values():
-                index.refresh()
+            if not self._refresh_indexes():  # the database does not find what was put there
+                self._ledger.rebuild()
+                if self._ledger.generation != self._generation:
+                    self._start_again()
+                    self._refresh_indexes()
             return True
+
+    def _refresh_indexes(self) -> bool:
+        return False not in [index.refresh() for index in self._indexes.values()]
+
+    def _start_again(self) -> None:
+        self._generation = self._ledger.generation
+        for index in self._indexes.values():
+            index.restart()
 
     def keep(self, value: object, checksum: bytes | None = None) -> object:
         """Return the stored form of `value`, after writing its chunk or object if it has one.
@@ -499,6 +509,11 @@ class LocalStorage:
                 self._set_aside(column[position])
         self._bury(index, dead, DAMAGED)
 
+    def rebuild(self) -> None:
+        """Have the ledger find again what is in it, after something that was put there was not found."""
+        self._ledger.rebuild()
+        self.refresh()
+
     def take_back(self, index: KeyIndex, locators: Array, why: str) -> None:
         """Take back the calls at `locators`, whose bytes are not lost."""
         runs = index.runs(np.sort(locators))
@@ -580,7 +595,7 @@ class LocalStorage:
                     raise
                 self.shelter.avoid(error)
         self.shelter.is_opened = opened
-        self._identity = self.layout.identity() if opened else (0, 0, 0)
+        self._identity = self.layout.identity() if opened else NO_STORE
         self.spec = replace(spec, absent=not opened)
         if not opened and spec.secret is not None:
             return spec.secret.key(salt)

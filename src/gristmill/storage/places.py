@@ -180,6 +180,11 @@ class Ledgers:
             return self.refuge.append(entries)
         return self._shelter.write(lambda: self._to_store(entries), lambda: self.refuge.append(entries))
 
+    def rebuild(self) -> None:
+        """Make the index of the store's database anew, if that can be read and written."""
+        if not self.store.unreadable:
+            self._shelter.spare(self.store.rebuild)
+
     def put(self, key: bytes, body: bytes) -> None:
         """Store `body` under `key`, a letter and a checksum."""
 

@@ -131,10 +131,13 @@ class Gate:
     ----------
     path
         The file whose lock it is.
+    make
+        Whether to make it where it is not there; otherwise nobody is kept out then.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self._path = path
+        self._flags = os.O_RDWR | os.O_CREAT if make else os.O_RDONLY
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -164,7 +167,7 @@ class Gate:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(self._path, self._flags, 0o600)
         except OSError:  # a read-only disk, from which nothing is deleted either
             yield -1
             return

@@ -27,6 +27,8 @@ _COUNTED = (
     ' UPDATE Settings SET value = value {change} WHERE key = "{what}"; END'
 )
 
+KEY_INDEX = "CREATE UNIQUE INDEX Cache_key_raw ON Cache(key, raw)"
+
 STATEMENTS = frozenset(
     {
         "CREATE TABLE Settings ( key TEXT NOT NULL UNIQUE, value)",
@@ -35,7 +37,7 @@ STATEMENTS = frozenset(
             " expire_time REAL, access_time REAL, access_count INTEGER DEFAULT 0, tag BLOB,"
             " size INTEGER DEFAULT 0, mode INTEGER DEFAULT 0, filename TEXT, value BLOB)"
         ),
-        "CREATE UNIQUE INDEX Cache_key_raw ON Cache(key, raw)",
+        KEY_INDEX,
         "CREATE INDEX Cache_expire_time ON Cache (expire_time)",
         *(
             _COUNTED.format(name=name, event=event, change=change, what=what)
@@ -71,14 +73,18 @@ def tidy_settings(connection: sqlite3.Connection, settings: Mapping[str, object]
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchall():
         return
     known = {**_DEFAULTS, **settings}
-    foreign = [
-        row
-        for row, key, value in connection.execute("SELECT rowid, key, value FROM Settings").fetchall()
-        if not _is_known(key, value, known)
-    ]
-    if foreign:
+    if foreign := _foreign(connection, known):
         with connection:
             connection.executemany("DELETE FROM Settings WHERE rowid = ?", [(row,) for row in foreign])
+            if _foreign(
+                connection, known
+            ):  # a damaged row, which is not found by the number it says that it has
+                connection.execute("DELETE FROM Settings")
+
+
+def _foreign(connection: sqlite3.Connection, known: Mapping[str, object]) -> list[int]:
+    rows = connection.execute("SELECT rowid, key, value FROM Settings").fetchall()
+    return [row for row, key, value in rows if not _is_known(key, value, known)]
 
 
 def _is_known(key: object, value: object, known: Mapping[str, object]) -> bool:

@@ -119,6 +119,19 @@ def test_it_goes_along_one_axis_of_several(axis: str, executor: str) -> None:
         Pipeline([grid, node(add, output_name="s", reduce="y", axis="k")])
 
 
+def test_a_reduction_of_reductions_goes_on_from_what_is_there(executor: str) -> None:
+    grid = node(lambda a, b: 10 * a + b, output_name="y", mapspec="a[i], b[j] -> y[i, j]")
+    sums = node(add, output_name="s", reduce="y", axis="j", fan_in=2)
+    total = node(add, output_name="t", reduce="s", fan_in=2)
+    pipeline = Pipeline([grid, sums, total])
+    given_ = {"a": [1, 2, 3, 4, 5], "b": [0, 1, 2]}
+    expected = sum(10 * a + b for a in given_["a"] for b in given_["b"])
+    assert sum(pipeline.map(given_, map_executor=executor, output_name="s")["s"]) == expected
+    for computed in (4, 0):  # groups of 2, 2 and the one that is left; of 2; of 2
+        result = pipeline.map(given_, map_executor=executor)
+        assert (result["t"], result.stats.computed) == (expected, computed)
+
+
 def test_it_goes_along_a_ragged_axis(executor: str) -> None:
     lines = node(join, output_name="line", reduce="word", axis="j", fan_in=2, initial="-")
     result = Pipeline([WORDS, lines]).map({"text": ["a b c d e", "", "x"]}, map_executor=executor)
