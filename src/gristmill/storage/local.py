@@ -146,7 +146,7 @@ class LocalStorage:
         self.refuge = Refuge(self.spec.refuge, owned=not spec.refuge)
         self.shelter = Shelter(self.layout, self.refuge, readonly=spec.readonly)
         self._is_first = not spec.refuge
-        self._identity = (0, 0, 0)
+        self._identity = NO_STORE
         self._key = self._open() if make or self.layout.exists else NO_KEY
         self._compressor = Compressor.parse(spec.compressor) if spec.compressor else None
         store = Ledger(self.layout.ledger, durable=spec.durable, readonly=spec.readonly, key=self._key)
@@ -545,7 +545,7 @@ class LocalStorage:
         if self.spec.absent and not self._is_first:
             return  # whoever opened it first tries again
         now = self.layout.identity()
-        is_same = now[:2] == self._identity[:2] != (0, 0)
+        is_same = now[:2] == self._identity[:2] != NO_STORE[:2]
         # A marker that is damaged is no new one: those are whole when they appear.
         if is_same and (now == self._identity or not self.layout.is_marked()):
             return
