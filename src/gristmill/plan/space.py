@@ -60,6 +60,8 @@ class Space:
         ragged
             Which of all axes are ragged.
         """
+        if not outer.axes:
+            ragged = ragged - {axes[0]}  # there is but one length
         last = int(lengths[:, 0].max(initial=0))
         if outer.places is None and not ragged & {*outer.axes, axes[0]}:
             found = cls((*outer.axes, axes[0]), (*outer.shape, last))
@@ -356,11 +358,6 @@ def joined(axes: tuple[str, ...], readings: Sequence[Reading], owner: str) -> Sp
         if axis not in known:
             table = _crossed(table, extents[axis][0])
             known = (*known, axis)
-    columns = [table[:, known.index(axis)] for axis in axes]
-    shape = tuple(
-        extents[axis][0] if axis in extents else int(column.max(initial=-1)) + 1
-        for axis, column in zip(axes, columns, strict=True)
-    )
     outer = None
     if ragged & set(axes[:-1]):
         without = [
@@ -368,6 +365,14 @@ def joined(axes: tuple[str, ...], readings: Sequence[Reading], owner: str) -> Sp
             for one in readings
         ]
         outer = joined(axes[:-1], [one for one in without if any(one.axes)], owner)
+    longest = {axis: length for axis, (length, _) in extents.items()}
+    if outer is not None:  # indices with nothing below them count too
+        longest |= dict(zip(outer.axes, outer.shape, strict=True))
+    columns = [table[:, known.index(axis)] for axis in axes]
+    shape = tuple(
+        longest[axis] if axis in longest else int(column.max(initial=-1)) + 1
+        for axis, column in zip(axes, columns, strict=True)
+    )
     return Space(axes, shape, frozenset(ragged), np.sort(ravel(columns, shape)), outer)
 
 
