@@ -358,13 +358,7 @@ def joined(axes: tuple[str, ...], readings: Sequence[Reading], owner: str) -> Sp
         if axis not in known:
             table = _crossed(table, extents[axis][0])
             known = (*known, axis)
-    outer = None
-    if ragged & set(axes[:-1]):
-        without = [
-            Reading(one.name, tuple(None if axis == axes[-1] else axis for axis in one.axes), one.source)
-            for one in readings
-        ]
-        outer = joined(axes[:-1], [one for one in without if any(one.axes)], owner)
+    outer = _outer(axes, readings, owner) if ragged & set(axes[:-1]) else None
     longest = {axis: length for axis, (length, _) in extents.items()}
     if outer is not None:  # indices with nothing below them count too
         longest |= dict(zip(outer.axes, outer.shape, strict=True))
@@ -374,6 +368,15 @@ def joined(axes: tuple[str, ...], readings: Sequence[Reading], owner: str) -> Sp
         for axis, column in zip(axes, columns, strict=True)
     )
     return Space(axes, shape, frozenset(ragged), np.sort(ravel(columns, shape)), outer)
+
+
+def _outer(axes: tuple[str, ...], readings: Sequence[Reading], owner: str) -> Space:
+    """The space along all axes but the last."""
+    without = [
+        Reading(one.name, tuple(None if axis == axes[-1] else axis for axis in one.axes), one.source)
+        for one in readings
+    ]
+    return joined(axes[:-1], [one for one in without if any(one.axes)], owner)
 
 
 def zip_mismatch(axis: str, owner: str, one: tuple[str, int], other: tuple[str, int]) -> InputError:
