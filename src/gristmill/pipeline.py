@@ -485,7 +485,7 @@ class Pipeline:
                         f"{what}_executor names {name!r}, which is no output{did_you_mean(name, graph.outputs)}"
                     )
         wanted = [output_name] if isinstance(output_name, str) else output_name
-        fuse = engine.specs[level][""].kind != "parallel"
+        fuse = engine.specs[level][""].kind in {"sequential", "auto"}
         return compile_plan(graph, inputs, wanted, executors=engine.specs["map"], fuse=fuse)
 
     def _execute(

@@ -14,7 +14,9 @@ from tests.support.values import VALUES, same
 from gristmill import Callback, Engine, MapResult, Pipeline, node
 from gristmill.events import FaultEvent, RunEvent, StageEvent
 
-EXECUTORS = ("sequential", "parallel", "parallel:1", "parallel:3", "auto")
+EXECUTORS = (
+    *("sequential", "threaded", "threaded:1", "async", "parallel", "parallel:1", "parallel:3", "auto"),
+)
 
 
 @pytest.fixture(params=EXECUTORS)

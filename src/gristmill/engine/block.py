@@ -238,16 +238,21 @@ class Block:
             kept = np.flatnonzero(readable)
             arguments = [[column[k] for k in kept.tolist()] for column in arguments]
             chosen = chosen[kept]
-        if len(chosen):
-            outcome = runner.caller.run(arguments, len(chosen), _pick(calls.keys, chosen, len(calls.rows)))
-            self._check_reading(calls.rows[chosen], outcome)
-            self._check_files(runner, calls.rows[chosen], outcome)
-            self._report.computed[number] += (
-                len(chosen) - len(outcome.failures) - len(outcome.unmade) - outcome.passed
-            )
-            self._record(number, runner, calls, chosen, outcome)
+        if not len(chosen):
+            return
+        keys = _pick(calls.keys, chosen, len(calls.rows))
+        for places, outcome in runner.caller.stream(arguments, len(chosen), keys):
+            self._take_in(number, runner, calls, chosen[places], outcome)
             if outcome.interrupt is not None:
                 raise outcome.interrupt
+
+    def _take_in(self, number: int, runner: Runner, calls: "_Calls", chosen: Array, outcome: Outcome) -> None:
+        """Check and record calls that have ended."""
+        self._check_reading(calls.rows[chosen], outcome)
+        self._check_files(runner, calls.rows[chosen], outcome)
+        lost = len(outcome.failures) + len(outcome.unmade) + outcome.passed
+        self._report.computed[number] += len(chosen) - lost
+        self._record(number, runner, calls, chosen, outcome)
 
     def _check_reading(self, rows: Array, outcome: Outcome) -> None:
         """Disregard the calls that met damage in what they read themselves, whatever they made of it."""

@@ -112,6 +112,36 @@ class _Unstored:
         self.identity = identity
 
 
+class _Loops:
+    """Runs coroutines to their end, one at a time, on an event loop that is kept."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def run(self, awaitable: Any) -> Any:
+        """Return the result of a coroutine."""
+        import asyncio
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        if asyncio._get_running_loop() is None:  # noqa: SLF001 - documented for exactly this question
+            return self._runner.run(awaitable)
+        if self._thread is None:  # in Jupyter this thread is busy with a loop of its own
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="gristmill-async")
+        return self._thread.submit(self._runner.run, awaitable).result()
+
+    def close(self) -> None:
+        """End the loop, and its thread if it has one."""
+        runner, self._runner = self._runner, None
+        thread, self._thread = self._thread, None
+        if thread is not None and runner is not None:
+            thread.submit(runner.close).result()
+            thread.shutdown()
+        elif runner is not None:
+            runner.close()
+
+
 class Caller:
     """Calls one node.
 
@@ -153,8 +183,13 @@ class Caller:
         self._parameters = tuple(parameters)
         self._inner = node.mapspec.inner_axes if node.mapspec else ()
         self._single = len(node.output_names) == 1 and node.output_picker is None
-        self._runner: asyncio.Runner | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._loops = _Loops()
+
+    def stream(
+        self, columns: Sequence[Sequence[Any]], count: int, keys: bytes
+    ) -> Iterator[tuple[Array, Outcome]]:
+        """Call the node `count` times; yield places of calls that have ended, and what became of them."""
+        yield np.arange(count), self.run(columns, count, keys)
 
     @calls_users_code
     def run(self, columns: Sequence[Sequence[Any]], count: int, keys: bytes) -> Outcome:
@@ -195,13 +230,7 @@ class Caller:
 
     def close(self) -> None:
         """Close the event loop of an async node."""
-        runner, self._runner = self._runner, None
-        thread, self._thread = self._thread, None
-        if thread is not None and runner is not None:
-            thread.submit(runner.close).result()
-            thread.shutdown()
-        elif runner is not None:
-            runner.close()
+        self._loops.close()
 
     def _arguments(
         self, columns: Sequence[Sequence[Any]], count: int
@@ -216,70 +245,54 @@ class Caller:
 
     def _one(self) -> Callable[..., Any]:
         """Return what runs one call, with what belongs to it."""
-        call = self._hooked()
-        if self._node.own_reduce is not None:
-            call = self._passing(call, self._node.own_reduce)
-        if not self._check_mutation:
-            return call
-        names = [self._parameters[k] for k in self._positional]
-
-        @calls_users_code
-        def checked(*positional: Any, **named: Any) -> Any:
-            given = dict(zip(names, positional, strict=True)) | named
-            before = {name: digest(value) for name, value in given.items() if _is_mutable(value)}
-            result = call(*positional, **named)
-            for name, identity in before.items():
-                if digest(given[name]) != identity:
-                    raise GristmillError(
-                        f"{self._node.name} changed its argument {name!r} in place; let it work on a copy, or leave "
-                        "check_mutation off: each call has its own copy"
-                    )
-            return result
-
-        return checked
-
-    def _passing(self, call: Callable[..., Any], parameter: str) -> Callable[..., Any]:
-        """Return what calls for groups, and lets through what is alone."""
-        names = [self._parameters[k] for k in self._positional]
-
-        @calls_users_code
-        def passing(*positional: Any, **named: Any) -> Any:
-            given = named[parameter] if parameter in named else positional[names.index(parameter)]
-            if isinstance(given, Alone):
-                self._passed += 1
-                return given.value
-            return call(*positional, **named)
-
-        return passing
-
-    def _hooked(self) -> Callable[..., Any]:
-        """Return what runs one call, awaited and told to its hook."""
-        function, hook = self._node.function, self._node.post_execution_hook
-        if not self._node.is_async and hook is None:
-            return function
-        names = [self._parameters[k] for k in self._positional]
+        node = self._node
+        if not (node.is_async or node.post_execution_hook or node.own_reduce or self._check_mutation):
+            return node.function
 
         @calls_users_code
         def call(*positional: Any, **named: Any) -> Any:
-            result = function(*positional, **named)
-            if inspect.isawaitable(result):
-                result = self._await(result)
-            if hook is not None:
-                hook(self._node, result, dict(zip(names, positional, strict=True)) | named)
+            given = self._given(positional, named)
+            if (alone := self._passing(given)) is not None:
+                self._passed += 1
+                return alone.value
+            before = self._identities(given)
+            result = node.function(*positional, **named)
+            if node.is_async and inspect.isawaitable(result):
+                result = self._loops.run(result)
+            self._tell_hook(result, given)
+            self._check_unchanged(given, before)
             return result
 
         return call
 
-    def _await(self, awaitable: Any) -> Any:
-        import asyncio
+    def _given(self, positional: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name."""
+        names = [self._parameters[k] for k in self._positional]
+        return dict(zip(names, positional, strict=True)) | named
 
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - documented for exactly this question
-            return self._runner.run(awaitable)
-        if self._thread is None:  # in Jupyter this thread is busy with a loop of its own
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="gristmill-async")
-        return self._thread.submit(self._runner.run, awaitable).result()
+    def _passing(self, given: dict[str, Any]) -> Alone | None:
+        """The element of a tree reduction that is alone, so that there is nothing to call for."""
+        one = given[self._node.own_reduce] if self._node.own_reduce is not None else None
+        return one if isinstance(one, Alone) else None
+
+    def _identities(self, given: dict[str, Any]) -> dict[str, bytes]:
+        """What arguments are that the call must not change."""
+        if not self._check_mutation:
+            return {}
+        return {name: bytes(digest(value)) for name, value in given.items() if _is_mutable(value)}
+
+    def _check_unchanged(self, given: dict[str, Any], before: dict[str, bytes]) -> None:
+        for name, identity in before.items():
+            if bytes(digest(given[name])) != identity:
+                raise GristmillError(
+                    f"{self._node.name} changed its argument {name!r} in place; let it work on a copy, or leave "
+                    "check_mutation off: each call has its own copy"
+                )
+
+    @calls_users_code
+    def _tell_hook(self, result: Any, given: dict[str, Any]) -> None:
+        if self._node.post_execution_hook is not None:
+            self._node.post_execution_hook(self._node, result, given)
 
     @guarded
     def _keep(self, result: Any) -> Any:

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gristmill.engine import watchdog
+from gristmill.engine.batches import BatchSizer
 from gristmill.engine.executors.base import Transport
+from gristmill.engine.executors.concurrent import ConcurrentTransport
 from gristmill.engine.executors.sequential import SequentialTransport
 from gristmill.engine.faults import OnStoreError
 from gristmill.engine.interrupts import guarded
+from gristmill.engine.lanes import BUSY
 from gristmill.engine.loop import Landed, Loop, RunOutcome
-from gristmill.engine.specs import ExecutorSpec, Specs, cpu_count, parse_specs
+from gristmill.engine.specs import COROUTINES, THREADS, ExecutorSpec, Specs, cpu_count, parse_specs
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import InputError
@@ -20,6 +23,12 @@ from gristmill.plan.compile import Plan
 
 PROCESS_SECONDS = 0.5
 """Estimated work from which `"auto"` starts processes: they take about this long to come up."""
+
+THREAD_SECONDS = 0.02
+"""Estimated work from which it starts threads."""
+
+WAITING_SHARE = 0.2
+"""Share of CPU time in the wall time of calls below which they are taken to wait, so that threads help."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +42,13 @@ class Engine:
     """
 
     node_executor: Specs = "sequential"
-    """Runs the nodes of one `run`: `"sequential"`, `"parallel"` (loky processes) or `"auto"`."""
+    """Runs the nodes of one `run`, independent ones side by side: `"sequential"`, `"threaded"`, `"async"` (coroutines
+    on an event loop, other functions in threads), `"parallel"` (loky processes) or `"auto"`."""
     map_executor: Specs = "auto"
-    """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest."""
+    """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest. A width may follow the
+    name: `"threaded:100"`."""
     max_workers: int | None = None
-    """Processes of `"parallel"`; by default the number of CPUs."""
+    """How many calls run at once; by default as many as CPUs in processes, 32 in threads, and 1,000 coroutines."""
     check_mutation: bool = False
     """Whether arguments are identified again after each call: one that changed them fails. Without it they are
     private copies, or arrays that cannot be written to, so that nobody else sees a change."""
@@ -131,11 +142,11 @@ class _Pool:
         """Stages that cannot be sent to other processes."""
         self.bytes_piped = 0
 
-    def choose(self, run: StageRun, seconds_per_item: float | None, left: int) -> Transport:
-        """Return what runs the rest of a stage, given how long its items take as far as that is known."""
+    def choose(self, run: StageRun, known: BatchSizer, left: int) -> Transport:
+        """Return what runs the rest of a stage, given what has been measured of its items."""
         spec = self._spec(run)
         if spec.kind == "auto":
-            spec = self._decide(run, spec, seconds_per_item, left)
+            spec = self._decide(run, spec, known, left)
             if not self._can_travel(run, spec):
                 spec = ExecutorSpec("sequential")
         return self._transport(spec)
@@ -151,13 +162,21 @@ class _Pool:
         specs = self._engine.specs[level]
         return specs.get(run.stage.outputs[0], specs[""])
 
-    def _decide(
-        self, run: StageRun, spec: ExecutorSpec, seconds_per_item: float | None, left: int
-    ) -> ExecutorSpec:
-        """Processes once the rest is worth starting them; a reduction goes where the map went."""
+    def _decide(self, run: StageRun, spec: ExecutorSpec, known: BatchSizer, left: int) -> ExecutorSpec:
+        """Coroutines on a loop, calls that wait in threads, and processes once the rest is worth starting them.
+
+        A reduction goes where the map went.
+        """
+        if left < 2 and run.stage.axes:
+            return ExecutorSpec("sequential")
+        if any(step.node.is_async for step in run.stage.steps):
+            return ExecutorSpec("async", spec.width)
+        work = (known.seconds_per_item or 0.0) * left
+        if known.cpu_share is not None and known.cpu_share < WAITING_SHARE and work > THREAD_SECONDS:
+            return ExecutorSpec("threaded", spec.width)
         parallel = ExecutorSpec("parallel", spec.width)
-        if parallel in self._made or (seconds_per_item or 0.0) * left > PROCESS_SECONDS:
-            return parallel if left > 1 or not run.stage.axes else ExecutorSpec("sequential")
+        if parallel in self._made or work > PROCESS_SECONDS:
+            return parallel
         return ExecutorSpec("sequential")
 
     def _can_travel(self, run: StageRun, spec: ExecutorSpec) -> bool:
@@ -176,8 +195,14 @@ class _Pool:
         return self._made[spec]
 
     def _make(self, spec: ExecutorSpec) -> Transport:
-        if spec.kind == "sequential" or watchdog.is_worker():  # a map inside a node never adds processes
+        # A map inside a node never adds processes or threads.
+        if spec.kind == "sequential" or watchdog.is_worker() or BUSY.get():
             return SequentialTransport(self._stores)
+        width = spec.width or self._engine.max_workers
+        if spec.kind in {"threaded", "async"}:
+            threads = width or THREADS
+            coroutines = width or (COROUTINES if spec.kind == "async" else THREADS)
+            return ConcurrentTransport(spec.kind, self._stores, threads, coroutines)
         from gristmill.engine.executors.parallel import ParallelTransport
 
-        return ParallelTransport(self._stores, spec.width or self._engine.max_workers or cpu_count())
+        return ParallelTransport(self._stores, width or cpu_count())

@@ -40,5 +40,7 @@ class Job:
     """Masks of the outputs, among these, that lack elements because their calls failed."""
     check_mutation: bool
     """Whether arguments are identified again after each call."""
+    fail_fast: bool
+    """Whether a failure is a reason to start no more calls."""
     sources: Mapping[str, Any]
     """Where arguments from outside the stage are: a `Source` each, or a `SourceRef` while the job travels."""

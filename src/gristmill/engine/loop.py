@@ -117,8 +117,7 @@ class Loop:
     storage
         Where results live.
     choose
-        Gives the transport for a stage: called when the stage starts, and again with its measured time per
-        item.
+        Gives the transport for a stage: called when the stage starts, and again with what has been measured.
     observers
         Who is told.
     run_id
@@ -138,7 +137,7 @@ class Loop:
         self,
         plan: Plan,
         stores: Stores,
-        choose: Callable[[StageRun, float | None, int], Transport],
+        choose: Callable[[StageRun, BatchSizer, int], Transport],
         observers: Observers,
         run_id: str,
         *,
@@ -169,7 +168,7 @@ class Loop:
     @guarded
     def run(self) -> RunOutcome:
         """Run to the end, or to the first failure; what was finished is kept in any case."""
-        started = time.perf_counter()
+        started, written = time.perf_counter(), self._stores.bytes_written
         self._tell_run("on_run_start", 0.0)
         failed = True
         try:
@@ -186,6 +185,7 @@ class Loop:
             raise
         finally:
             self.outcome.seconds = time.perf_counter() - started
+            self.outcome.bytes_written += self._stores.bytes_written - written
             self._claims.close()
             self._tell_run("on_run_end", self.outcome.seconds, failed=failed)
         return self.outcome
@@ -257,6 +257,7 @@ class Loop:
         sources = self._sources(stage)
         run = StageRun(self._plan, stage, sources, self._spaces(sources), self._stores, self._dead(stage))
         run.check_mutation = self._check_mutation
+        run.fail_fast = self._stop_at_failure
         missing = run.examine(np.arange(run.size), files=True)
         active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
         self._enqueue(active, missing)
@@ -310,7 +311,7 @@ class Loop:
         for active in self._active.values():
             if not self._is_ready(active.run.stage):
                 continue  # an element of an earlier stage was lost and is being computed again
-            while active.left and (transport := self._transport(active)).free > 0:
+            while active.left and (transport := self._transport(active)).free(active.run) > 0:
                 self._send(active, transport, self._next_batch(active, transport))
                 if self._flights and transport.name == "sequential":
                     return  # its report is there already
@@ -318,14 +319,14 @@ class Loop:
                 self._revive(active)
 
     def _transport(self, active: _Active) -> Transport:
-        active.transport = self._choose(active.run, active.sizer.seconds_per_item, active.left)
+        active.transport = self._choose(active.run, active.sizer, active.left)
         return active.transport
 
     def _next_batch(self, active: _Active, transport: Transport) -> Array:
         if not active.pending:
             return np.array([active.suspects.popleft()])
         active.sizer.width = transport.width
-        size = active.sizer.next(active.left)
+        size = max(active.sizer.next(active.left), transport.least(active.run))
         head = active.pending.popleft()
         if len(head) > size:
             active.pending.appendleft(head[size:])
@@ -410,7 +411,7 @@ class Loop:
         self._recompute(self._on_landed(active.run, positions))
 
     def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
-        active.sizer.learn(len(flight.positions), report.seconds)
+        active.sizer.learn(len(flight.positions), report.seconds, report.cpu_seconds)
         self.outcome.bytes_written += report.bytes_written
         self._faults.check(report.fault)
         again = active.run.record(flight.positions, report)

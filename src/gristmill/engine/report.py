@@ -35,6 +35,9 @@ class BatchReport:
     lost: list[Lost] = field(default_factory=list)
     seconds: float = 0.0
     """Wall time of the batch, flush included."""
+    cpu_seconds: float | None = None
+    """CPU time of the thread that ran the batch; None where others ran its calls."""
     bytes_written: int = 0
+    """Where the batch ran in another process."""
     fault: str = ""
     """Why something of it went to the refuge, if anything did: the store did not take it."""

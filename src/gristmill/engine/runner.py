@@ -1,6 +1,7 @@
 """Runners: one step of a job, with what does not change between batches."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,16 @@ Array = np.ndarray[Any, Any]
 class Runner:
     """One step of the job, with what does not change between batches."""
 
-    def __init__(self, job: Job, number: int, stores: Stores, *, interruptible: bool) -> None:
+    def __init__(self, job: Job, number: int, stores: Stores, caller: Callable[..., Caller]) -> None:
         self.task = task = job.tasks[number]
         self.node = task.node
         self.storage = storage = stores.of(task.node)
         made_here = {name for other in job.tasks for name in other.node.output_names}
         taken = {a.source for other in job.tasks for a in other.arguments if isinstance(a, Element)}
-        self.caller = Caller(
+        self.caller = caller(
             task.node,
             [a.parameter for a in task.arguments],
             storage,
-            interruptible=interruptible,
             check_mutation=job.check_mutation,
             feeds=not taken.isdisjoint(task.node.output_names),
         )

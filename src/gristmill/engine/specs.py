@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from gristmill.errors import InputError
 from gristmill.graph.wording import did_you_mean
 
-KINDS = ("sequential", "parallel", "auto")
+KINDS = ("sequential", "async", "threaded", "parallel", "auto")
+
+THREADS = 32
+"""Default width of threads: for calls that wait, not for such that compute."""
+
+COROUTINES = 1000
+"""Default width of coroutines."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,8 @@ class StageRun:
         self._repair = repair
         self.check_mutation = False
         """Whether workers identify arguments again after each call."""
+        self.fail_fast = False
+        """Whether a failure is a reason to start no more calls."""
         self._tasks = tuple(Task.of(step) for step in stage.steps)
         self._spaces = {name: spaces[name] for name in sources}
         self._spread: dict[int, Spread] = {}
@@ -111,7 +113,13 @@ class StageRun:
     def job(self) -> Job:
         """What a worker needs; its sources are this process's."""
         return Job(
-            self.space, self._tasks, self._spaces, self._upstream_dead, self.check_mutation, self.sources
+            self.space,
+            self._tasks,
+            self._spaces,
+            self._upstream_dead,
+            self.check_mutation,
+            self.fail_fast,
+            self.sources,
         )
 
     def _job_of(self, step: Step) -> Job:
@@ -119,7 +127,9 @@ class StageRun:
         names = {argument.source for argument in step.arguments if not isinstance(argument, Constant)}
         sources = {name: self._source(name) for name in names}
         tasks = (Task.of(step),)
-        return Job(self.space, tasks, self._spaces, self._upstream_dead, self.check_mutation, sources)
+        return Job(
+            self.space, tasks, self._spaces, self._upstream_dead, self.check_mutation, self.fail_fast, sources
+        )
 
     def examine(self, positions: Array, *, files: bool = False) -> Missing:
         """Look up all steps at `positions`; with `files`, what they returned on disk has to be there as well."""

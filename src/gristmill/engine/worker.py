@@ -8,19 +8,24 @@ import contextlib
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gristmill.engine.block import Block
+from gristmill.engine.calls import Caller
+from gristmill.engine.concurrent import ConcurrentCaller
 from gristmill.engine.interrupts import Interrupts
 from gristmill.engine.job import Job
+from gristmill.engine.lanes import Lanes
 from gristmill.engine.report import BatchReport
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST
 from gristmill.engine.stores import Stores
 from gristmill.engine.writer import Writer
 from gristmill.errors import StoreError
+from gristmill.graph.node import Node
 from gristmill.storage.claims import NESTED, STALL_SECONDS, Claims
 from gristmill.storage.local import CallBlock
 
@@ -51,10 +56,20 @@ class StageWorker:
         Set when nothing more may be started.
     portable
         Whether reports leave this process.
+    lanes
+        Where calls run, many at a time, for nodes that are coroutine functions and for others; one at a time
+        without.
     """
 
     def __init__(
-        self, job: Job, stores: Stores, claims: Claims, stop: threading.Event, *, portable: bool
+        self,
+        job: Job,
+        stores: Stores,
+        claims: Claims,
+        stop: threading.Event,
+        *,
+        portable: bool,
+        lanes: Callable[[Node], Lanes] | None = None,
     ) -> None:
         self.job = job
         self.stores = stores
@@ -64,7 +79,22 @@ class StageWorker:
         self.block_items = 1
         self.depth_first = False
         """Whether a large array goes from node to node: then one index after the other, to hold only one."""
-        self.runners = [Runner(job, k, stores, interruptible=not portable) for k in range(len(job.tasks))]
+        self._is_concurrent = lanes is not None
+
+        def make(node: Node, *given: Any, **options: Any) -> Caller:
+            if lanes is None:
+                return Caller(node, *given, interruptible=not portable, **options)
+            return ConcurrentCaller(
+                node,
+                *given,
+                interruptible=False,
+                lanes=lanes(node),
+                stop=stop,
+                fail_fast=job.fail_fast,
+                **options,
+            )
+
+        self.runners = [Runner(job, k, stores, make) for k in range(len(job.tasks))]
         self._writers = {id(r.storage): Writer(r.storage, claims.drop) for r in self.runners}
         self.makers = {name: runner for runner in self.runners for name in runner.node.output_names}
         self.recent: dict[bytes, tuple[int, int]] = {}
@@ -102,7 +132,7 @@ class StageWorker:
         StoreError
             Neither the store nor the refuge takes what was computed.
         """
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.thread_time()
         report = BatchReport([0] * len(self.runners))
         written, sheltered = self.stores.bytes_written, self.stores.sheltered
         if not fresh or len(self.runners) > 1:
@@ -125,7 +155,8 @@ class StageWorker:
             self.failed.clear()
             self.failed_at.clear()
         report.seconds = time.perf_counter() - started
-        report.bytes_written = self.stores.bytes_written - written
+        report.cpu_seconds = None if self._is_concurrent else time.thread_time() - worked
+        report.bytes_written = self.stores.bytes_written - written if self.portable else 0
         report.fault = self.stores.fault if self.stores.sheltered > sheltered else ""
         for runner, computed in zip(self.runners, report.computed, strict=True):
             if computed:
@@ -178,7 +209,8 @@ class StageWorker:
         at, waiting = 0, [positions[:0]]
         while at < len(positions) and not self._stop.is_set():
             started = time.perf_counter()
-            block = positions[at : at + self.block_items]
+            size = len(positions) if self._is_concurrent else self.block_items
+            block = positions[at : at + size]
             waiting.append(Block(self, block, report, look_up=look_up, again=again).run())
             at += len(block)
             self._adapt(time.perf_counter() - started, len(block))

@@ -29,6 +29,11 @@ def first(filled: Any) -> float:
     return float(filled[0])
 
 
+ONE_AT_A_TIME = pytest.mark.parametrize("executor", ["sequential", "parallel"])
+"""In threads, such a function would overwrite what another call of it is just returning."""
+
+
+@ONE_AT_A_TIME
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_a_function_may_return_the_same_buffer_again_and_again(size: int, executor: str) -> None:
     pipeline = Pipeline([(filled, "x[i] -> filled[i]"), (first, "filled[i] -> first[i]")])
@@ -39,6 +44,7 @@ def test_a_function_may_return_the_same_buffer_again_and_again(size: int, execut
         assert [array[0] for array in result["filled"]] == list(map(float, range(50)))
 
 
+@ONE_AT_A_TIME
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_a_buffer_returned_in_a_container_is_kept_as_it_was(size: int, executor: str) -> None:
     def boxed(x: int, size: int) -> Any:

@@ -26,9 +26,11 @@ class Transport(Protocol):
     bytes_piped: int
     """Bytes of messages and reports so far."""
 
-    @property
-    def free(self) -> int:
-        """How many more batches can start now."""
+    def free(self, stage: StageRun) -> int:
+        """How many more batches of a stage can start now."""
+
+    def least(self, stage: StageRun) -> int:
+        """How many items a batch should have at least, if there are so many."""
 
     def prepare(self, stage: StageRun) -> None:
         """See that the stage's batches can be carried; raise an `InputError` that says why they cannot."""

@@ -182,10 +182,13 @@ class ParallelTransport:
         self._idle: list[_Slot] = []
         self._jobs: dict[int, Path] = {}
 
-    @property
-    def free(self) -> int:
+    def free(self, stage: StageRun) -> int:
         """How many more batches can start now."""
         return len(self._idle) + self.width - len(self._slots)
+
+    def least(self, stage: StageRun) -> int:
+        """Return 1: slow items go one by one."""
+        return 1
 
     def submit(
         self, stage: StageRun, positions: Array, claims: Claims, missing: Missing

@@ -16,7 +16,7 @@ from gristmill.storage.claims import Claims
 Array = np.ndarray[Any, Any]
 
 
-def _check_code(stage: StageRun) -> None:
+def check_code(stage: StageRun) -> None:
     """See that the code which was fingerprinted is the code that will run.
 
     Raises
@@ -38,11 +38,18 @@ class SequentialTransport:
     name = "sequential"
     width = 1
     bytes_piped = 0
-    free = 1
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._workers: dict[int, StageWorker] = {}
+
+    def free(self, stage: StageRun) -> int:
+        """One batch at a time: when it has been submitted, it is done."""
+        return 1
+
+    def least(self, stage: StageRun) -> int:
+        """Return 1."""
+        return 1
 
     def prepare(self, stage: StageRun) -> None:
         """Do nothing: nothing is carried anywhere."""
@@ -53,7 +60,7 @@ class SequentialTransport:
         """Run a batch now; its future is done when this returns."""
         worker = self._workers.get(stage.stage.number)
         if worker is None:
-            _check_code(stage)
+            check_code(stage)
             worker = StageWorker(stage.job, self._stores, claims, threading.Event(), portable=False)
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
