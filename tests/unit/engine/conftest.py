@@ -6,7 +6,7 @@ import pytest
 from tests.support.calls import CallLog
 
 
-@pytest.fixture(params=["sequential", "threaded", "async", "parallel"])
+@pytest.fixture(params=["sequential", "threaded", "parallel"])
 def executor(request: pytest.FixtureRequest) -> str:
     """Each executor in turn."""
     return str(request.param)
