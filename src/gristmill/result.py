@@ -1,12 +1,12 @@
 """Results: what `map` gives back, by reference: values are read, and verified, when they are asked for."""
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gristmill.engine.failed import ItemError
 from gristmill.engine.mapped import MappedOutput
 from gristmill.errors import GristmillError
 from gristmill.graph.wording import did_you_mean, joined
@@ -30,39 +30,6 @@ class Stats:
     """Bytes that were added to the store."""
     bytes_piped: int = 0
     """Bytes of batch messages and reports; results never pass through a pipe."""
-
-
-@dataclass(frozen=True, eq=False)
-class ItemError:
-    """One call that failed."""
-
-    output_name: str
-    """The output it should have made (the first of several)."""
-    index: tuple[int, ...]
-    """Where in the node's space."""
-    error: BaseException
-    """What it raised."""
-    traceback: str
-    """Where, as text."""
-    function: Callable[..., Any]
-    """What was called."""
-    read_inputs: Callable[[], Mapping[str, Any]] = field(repr=False)
-    """Reads what the function was given."""
-    attempts: int = 1
-    """How often it was tried."""
-
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """What the function was given, by its own parameter names; read from the store when asked for."""
-        return self.read_inputs()
-
-    def reproduce(self) -> Any:
-        """Make exactly that call again, here: it raises again, or returns the value."""
-        return self.function(**self.inputs)
-
-    def __repr__(self) -> str:
-        text = traceback.format_exception_only(self.error)[0].strip()  # str() of it may raise
-        return f"<ItemError {self.output_name}{list(self.index)}: {text}>"
 
 
 class MapResult(Mapping[str, Any]):
@@ -94,6 +61,9 @@ class MapResult(Mapping[str, Any]):
             )
         value = self._outputs[name]
         return value() if isinstance(value, _Lazy) else value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._outputs  # without reading it, as Mapping would
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)

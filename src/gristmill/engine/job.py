@@ -29,6 +29,19 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """The errors that stand in the places of elements whose calls failed."""
+
+    causes: Array
+    """For each element its place in `errors`; -1 where there is none."""
+    errors: tuple[Any, ...]
+
+    def at(self, elements: Array) -> list[Any]:
+        """Return the errors of elements that have one."""
+        return [self.errors[k] for k in self.causes[elements].tolist()]
+
+
+@dataclass(frozen=True)
 class Job:
     """What a worker needs to run batches of one stage."""
 
@@ -40,5 +53,7 @@ class Job:
     """Masks of the outputs, among these, that lack elements because their calls failed."""
     check_mutation: bool
     """Whether arguments are identified again after each call."""
+    passed: Mapping[str, Passed]
+    """What functions that want errors are handed for these elements."""
     sources: Mapping[str, Any]
     """Where arguments from outside the stage are: a `Source` each, or a `SourceRef` while the job travels."""

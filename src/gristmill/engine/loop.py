@@ -8,7 +8,7 @@ complete.
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,9 +17,11 @@ import numpy as np
 
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
+from gristmill.engine.causes import with_errors
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
+from gristmill.engine.job import Passed
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import OutputSource, Source, open_input
 from gristmill.engine.stagerun import Missing, StageRun
@@ -254,8 +256,12 @@ class Loop:
         return all(number in self._active and self._active[number].complete for number in stage.after)
 
     def _start(self, stage: Stage) -> _Active:
-        sources = self._sources(stage)
-        run = StageRun(self._plan, stage, sources, self._spaces(sources), self._stores, self._dead(stage))
+        sources, dead = self._sources(stage), self._dead(stage)
+        passed: Mapping[str, Passed] = {}
+        if self._stores.private is not None:  # nowhere else may be kept what is made of errors
+            stage, passed = with_errors(stage, dead, self.outcome.stages)
+        spaces = self._spaces(sources)
+        run = StageRun(self._plan, stage, sources, spaces, self._stores, dead, passed=passed)
         run.check_mutation = self._check_mutation
         missing = run.examine(np.arange(run.size), files=True)
         active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
