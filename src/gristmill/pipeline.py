@@ -38,7 +38,7 @@ from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.plan.inputs import GivenOutput
-from gristmill.result import MapResult, Stats, lazy
+from gristmill.result import MapResult, Stats, labels, lazy
 from gristmill.storage.claims import NESTED
 from gristmill.store import Store
 
@@ -612,7 +612,7 @@ def _result(
         bytes_written=execution.outcome.bytes_written,
         bytes_piped=execution.bytes_piped,
     )
-    return MapResult(outputs, causes.errors, stats, execution.run_id, views)
+    return MapResult(outputs, causes.errors, stats, execution.run_id, views, labels(plan))
 
 
 def _source(stages: Mapping[int, StageRun], plan: Plan, name: str) -> OutputSource:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,14 @@ from gristmill.engine.failed import ItemError
 from gristmill.engine.mapped import MappedOutput
 from gristmill.errors import GristmillError
 from gristmill.graph.wording import did_you_mean, joined
+from gristmill.plan.compile import Plan
+from gristmill.plan.inputs import MappedInput
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Element
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+    import xarray
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,24 @@ class Stats:
     """Bytes of batch messages and reports; results never pass through a pipe."""
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What an input has along one axis, as labels of it."""
+
+    axis: str
+    values: "Sequence[Any] | np.ndarray[Any, Any]"
+
+
+def labels(plan: Plan) -> dict[str, Labels]:
+    """Return the inputs of a map that are mapped along one axis, by name."""
+    found: dict[str, Labels] = {}
+    for argument in (a for stage in plan.stages for step in stage.steps for a in step.arguments):
+        one = plan.inputs.get(argument.source) if isinstance(argument, Element) else None
+        if isinstance(one, MappedInput) and isinstance(argument, Element) and len(argument.axes) == 1:
+            found.setdefault(one.name, Labels(argument.axes[0], one.elements))
+    return found
+
+
 class MapResult(Mapping[str, Any]):
     """What a map made: output name to value, or to a `MappedOutput` where it is mapped."""
 
@@ -42,8 +68,10 @@ class MapResult(Mapping[str, Any]):
         stats: Stats,
         run_id: str,
         views: Mapping[str, str],
+        inputs: "Mapping[str, Labels] | None" = None,
     ) -> None:
         self._outputs = dict(outputs)
+        self._inputs = dict(inputs or {})
         self.errors = list(errors)
         """The calls that failed."""
         self.stats = stats
@@ -76,24 +104,10 @@ class MapResult(Mapping[str, Any]):
 
         Missing elements are None.
         """
-        mapped = {name: value for name, value in self._outputs.items() if isinstance(value, MappedOutput)}
+        mapped = self._mapped
         if not mapped:
             return
-        widest = max(mapped.values(), key=lambda output: len(output.axes))
-        odd = [name for name, output in mapped.items() if not set(output.axes) <= set(widest.axes)]
-        if odd:
-            raise GristmillError(
-                f"rows() needs one space: {odd[0]!r} has axes {list(mapped[odd[0]].axes)}, which are not all among "
-                f"{list(widest.axes)} of {widest.name!r}; ask for them one by one"
-            )
-        for output in mapped.values():
-            for axis, length in zip(output.axes, output.space.shape, strict=True):
-                if length != widest.space.shape[widest.axes.index(axis)]:
-                    raise GristmillError(
-                        f"rows() needs one space: along {axis!r}, {output.name!r} and {widest.name!r} differ; "
-                        "ask for them one by one"
-                    )
-        space = widest.space
+        space = self._widest("rows()").space
         step = min(output.step for output in mapped.values())
         for start in range(0, space.size, step):
             positions = np.arange(start, min(start + step, space.size))
@@ -101,9 +115,113 @@ class MapResult(Mapping[str, Any]):
             for row in zip(*columns, strict=True):
                 yield dict(zip(mapped, row, strict=True))
 
+    def to_xarray(self) -> "xarray.Dataset":
+        """Return an `xarray.Dataset`: mapped outputs over their axes, other outputs as single values.
+
+        Dimensions are named by the axes; those of the elements have names of their own. An input that is mapped along
+        one axis labels it. Missing elements are NaN (NaT for times), which makes floats of ints.
+
+        Raises
+        ------
+        GristmillError
+            Two outputs have an axis of one name and different lengths.
+        """
+        import xarray
+
+        lengths: dict[str, int] = {}
+        variables: dict[str, Any] = {}
+        for name, output in self._outputs.items():
+            if not isinstance(output, MappedOutput):
+                variables[name] = xarray.Variable((), _boxed(self[name]))
+                continue
+            data = output.labelled()
+            own = output.axes[: data.ndim] if output.space.places is not None else output.axes
+            for axis, length in zip(own, data.shape, strict=False):
+                if lengths.setdefault(axis, length) != length:
+                    raise GristmillError(
+                        f"a dataset has one length for each axis: {name!r} has {length} along {axis!r}, another output "
+                        f"{lengths[axis]}; ask for them one by one, or rename an axis"
+                    )
+            inside = (f"{name}_{k}" for k in range(data.ndim - len(own)))
+            variables[name] = xarray.Variable((*own, *inside), data)
+        coordinates = {
+            name: xarray.Variable((one.axis,), _line(one.values))
+            for name, one in self._inputs.items()
+            if lengths.get(one.axis) == len(one.values)
+        }
+        return xarray.Dataset(variables, coordinates)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """Return a `pandas.DataFrame` with a row for each index of the outputs' common space, as `rows` gives them.
+
+        The index has a level for each axis. Inputs that are mapped along one axis are columns before the outputs;
+        missing elements are None, which pandas shows as NaN among numbers.
+        """
+        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+
+        mapped = self._mapped
+        space = self._widest("to_dataframe()").space if mapped else Space()
+        positions = np.arange(space.size)
+        along = dict(zip(space.axes, space.coordinates(positions), strict=True))
+        columns: dict[str, Any] = {}
+        for name, one in self._inputs.items():
+            if one.axis in along and len(one.values) > int(along[one.axis].max(initial=-1)):
+                columns[name] = pd.Series([one.values[k] for k in along[one.axis].tolist()])
+        for name, output in mapped.items():
+            columns[name] = pd.Series(output.at(space, positions), dtype=None if space.size else object)
+        frame = pd.DataFrame(columns)
+        if len(space.axes) == 1:
+            frame.index = pd.Index(positions, name=space.axes[0])
+        elif space.axes:
+            frame.index = pd.MultiIndex.from_arrays(list(along.values()), names=space.axes)
+        return frame
+
+    @property
+    def _mapped(self) -> dict[str, MappedOutput]:
+        return {name: value for name, value in self._outputs.items() if isinstance(value, MappedOutput)}
+
+    def _widest(self, what: str) -> MappedOutput:
+        """The output whose space has the axes of all others."""
+        mapped = self._mapped
+        widest = max(mapped.values(), key=lambda output: len(output.axes))
+        odd = [name for name, output in mapped.items() if not set(output.axes) <= set(widest.axes)]
+        if odd:
+            raise GristmillError(
+                f"{what} needs one space: {odd[0]!r} has axes {list(mapped[odd[0]].axes)}, which are not all among "
+                f"{list(widest.axes)} of {widest.name!r}; ask for them one by one"
+            )
+        for output in mapped.values():
+            for axis, length in zip(output.axes, output.space.shape, strict=True):
+                if length != widest.space.shape[widest.axes.index(axis)]:
+                    raise GristmillError(
+                        f"{what} needs one space: along {axis!r}, {output.name!r} and {widest.name!r} differ; "
+                        "ask for them one by one"
+                    )
+        return widest
+
     def __repr__(self) -> str:
         parts = [repr(v) if isinstance(v, MappedOutput) else name for name, v in self._outputs.items()]
         return f"<MapResult {', '.join(parts)}; {self.stats.computed} computed, {self.stats.cached} cached>"
+
+
+def _boxed(value: Any) -> Any:
+    """A value as an array without dimensions, whatever it is."""
+    box = np.empty((), dtype=object)
+    box[()] = value
+    return np.asarray(value) if isinstance(value, bool | int | float | complex | str | np.generic) else box
+
+
+def _line(values: "Sequence[Any] | np.ndarray[Any, Any]") -> Any:
+    """Labels as an array of one dimension, whatever they are."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return values
+    kinds = set(map(type, values))
+    if len(kinds) == 1 and kinds <= {bool, int, float, complex, str}:
+        return np.array(values)
+    array = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):  # numpy would look into values that are lists
+        array[place] = value
+    return array
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,10 @@ class MappedOutput:
             raise GristmillError(
                 f"{self.name!r} is ragged, which no masked array is; use .tolist() and .missing"
             )
-        there = np.flatnonzero(self.elements.locators != MISSING)
+        there = np.flatnonzero(~self.elements.missing)
+        if len(there) == self.space.size:
+            whole = np.asarray(self)
+            return np.ma.MaskedArray(whole, np.zeros(whole.shape, dtype=bool))
         values = assemble(self._values(there), _line(len(there)), "array")
         data = np.zeros((self.space.size, *values.shape[1:]), dtype=values.dtype)
         data[there] = values
@@ -220,6 +223,16 @@ class MappedOutput:
         mask[there] = False
         shape = self.space.shape + data.shape[1:]
         return np.ma.MaskedArray(data.reshape(shape), mask.reshape(shape))
+
+    def labelled(self) -> Array:
+        """Return what tables and datasets are made of: an array, masked where elements are missing.
+
+        Of a ragged output an object array of arrays, with None where elements are missing.
+        """
+        if self.space.places is None:
+            return self.masked() if self.elements.missing.any() else np.asarray(self)
+        every = np.arange(self.space.size)
+        return np.asarray(assemble(self._values(every, absent=None), self.space, "array"))
 
     @property
     def zarr(self) -> "ZarrArray[Any]":
@@ -340,7 +353,8 @@ class MappedOutput:
             index = self.space.index(int(positions[missing[0]]))
             raise GristmillError(
                 f"{len(missing)} of {len(positions)} elements of {self.name!r} are missing, the first at {index}: "
-                "their calls failed (see result.errors). Use .masked() for a masked array, or .tolist()"
+                "their calls failed (see result.errors) or were not asked for. Use .masked() for a masked array, or "
+                ".tolist()"
             )
 
     def _values(self, positions: Array, *, absent: Any = IntegrityError) -> list[Any]:
