@@ -54,6 +54,8 @@ def labels(plan: Plan) -> dict[str, Labels]:
     for argument in (a for stage in plan.stages for step in stage.steps for a in step.arguments):
         one = plan.inputs.get(argument.source) if isinstance(argument, Element) else None
         if isinstance(one, MappedInput) and isinstance(argument, Element) and len(argument.axes) == 1:
+            if getattr(one.elements, "ndim", 1) > 1 or getattr(one.elements, "rest", ()):
+                continue  # elements that are arrays label nothing
             found.setdefault(one.name, Labels(argument.axes[0], one.elements))
     return found
 

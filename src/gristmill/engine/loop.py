@@ -18,12 +18,13 @@ import numpy as np
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
 from gristmill.engine.causes import with_errors
+from gristmill.engine.chunked import open_input
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.job import Passed
 from gristmill.engine.report import BatchReport, Failure
-from gristmill.engine.sources import OutputSource, Source, open_input
+from gristmill.engine.sources import OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import IntegrityError, WorkerDiedError

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.block import Block
+from gristmill.engine.chunked import ChunkedSource
 from gristmill.engine.interrupts import Interrupts
 from gristmill.engine.job import Job
 from gristmill.engine.report import BatchReport
@@ -57,11 +58,14 @@ class StageWorker:
         self, job: Job, stores: Stores, claims: Claims, stop: threading.Event, *, portable: bool
     ) -> None:
         self.job = job
+        chunked = [source for source in job.sources.values() if isinstance(source, ChunkedSource)]
         self.stores = stores
         self.claims = claims
         self._stop = stop
         self.portable = portable
         self.block_items = 1
+        self.most_items = min([BLOCK_ITEMS, *(source.most_items for source in chunked)])
+        """Largest block: an array that is read as the calls run must not be in memory as a whole."""
         self.depth_first = False
         """Whether a large array goes from node to node: then one index after the other, to hold only one."""
         self.runners = [Runner(job, k, stores, interruptible=not portable) for k in range(len(job.tasks))]
@@ -189,5 +193,5 @@ class StageWorker:
             self.block_items = 1
         elif seconds > _BLOCK_SECONDS:
             self.block_items = max(1, self.block_items // 2)
-        elif count == self.block_items and self.block_items < BLOCK_ITEMS:
-            self.block_items *= 4
+        elif count == self.block_items and self.block_items < self.most_items:
+            self.block_items = min(4 * self.block_items, self.most_items)
