@@ -219,6 +219,20 @@ class Pipeline:
         """Return the pipeline with other names for inputs and outputs, `{old: new}`; mapspecs follow."""
         return self._with_nodes(composition.renamed(self.graph, names))
 
+    def scope(self, name: str, *, keep: Iterable[str] = ()) -> "Pipeline":
+        """Return the pipeline with `name` and a dot before its inputs and outputs, except those to `keep`.
+
+        So pipelines with names in common can be joined. Names that have a dot already stay as they are.
+
+        Examples
+        --------
+        >>> part = Pipeline([node(lambda x, seed: x + seed, output_name="y")], store=None)
+        >>> both = part.scope("a", keep=["seed"]) | part.scope("b", keep=["seed"])
+        >>> both.inputs, both.outputs
+        (('a.x', 'seed', 'b.x'), ('a.y', 'b.y'))
+        """
+        return self._with_nodes(composition.scoped(self.graph, name, _names(keep)))
+
     def bind(self, **values: Any) -> "Pipeline":
         """Return the pipeline with values for some inputs, which are no inputs any more."""
         return self._with_nodes(composition.bound(self.graph, values))
