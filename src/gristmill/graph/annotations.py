@@ -7,7 +7,7 @@ values, and refuses only what surely cannot work.
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from gristmill.errors import GraphError
-from gristmill.graph.compatible import compatible, element, holds_many, shown
+from gristmill.graph.compatible import compatible, element, elements_fit, holds_many, shown
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
 
@@ -44,6 +44,8 @@ def check_annotations(graph: Graph) -> None:
         for name in taker.parameters:
             if name in graph.outputs:
                 _check(graph, Edge(graph.producer(name), taker, name))
+        if taker.reduce is not None:
+            _check_partial(taker, taker.own_name(taker.reduce))
 
 
 def asked_form(node: Node, own: str) -> Form:
@@ -98,12 +100,22 @@ def _check(graph: Graph, edge: Edge) -> None:
             f"but gets many elements of {_array(graph, edge)}; "
             f"map it with a mapspec, or annotate {_own(edge)} as list or np.ndarray",
         )
-    if not compatible(given, element(wanted, depth)):
+    if not (elements_fit(given, wanted, depth) if depth else compatible(given, wanted)):
         each = "each element of " if depth else ""
         raise GraphError(
             f"{edge.taker.name} takes {_own(edge)}: {shown(wanted)}, but {edge.maker.name} returns "
             f"{shown(edge.maker.annotations['return'])}{f' ({each}{edge.name})' if each else ''}; "
             "correct one of the annotations, or build the pipeline with validate_types=False",
+        )
+
+
+def _check_partial(node: Node, own: str) -> None:
+    """See that a tree reduction takes lists of what it returns."""
+    made, wanted = node.annotations.get("return", Any), node.annotations.get(own, Any)
+    if len(node.output_names) == 1 and not elements_fit(made, wanted, 1):
+        raise GraphError(
+            f"{node.name} reduces {own}: {shown(wanted)} level by level, so it gets lists of what it returns, which is "
+            f"{shown(made)}; make them the same, or build the pipeline with validate_types=False"
         )
 
 
