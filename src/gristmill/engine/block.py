@@ -274,6 +274,12 @@ class Block:
                 load_input(runner.constants[argument.parameter]), given.digest
             )
             return () if still else range(len(rows))
+        name = argument.source
+        if name in self._columns:
+            if Filed not in set(map(type, self._columns[name].forms)):
+                return ()
+        elif not self._source(name).holds_files:
+            return ()
         held = enumerate(self._held_files(argument, rows))
         return [k for k, pairs in held if not all(itertools.starmap(_is_still, pairs))]
 
@@ -291,8 +297,6 @@ class Block:
                 )
             return
         source = self._source(name)
-        if not source.holds_files:
-            return
         if isinstance(argument, Element):
             elements = self._elements(argument, self._positions[rows])
             for pair in _identified(source, elements):
