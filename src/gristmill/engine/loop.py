@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gristmill.engine.apart import set_apart, take_over, wants_errors
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
 from gristmill.engine.causes import with_errors
@@ -162,6 +163,8 @@ class Loop:
         self._faults = FaultWatch(stores, on_store_error, observers, run_id)
         self._stages = list(plan.stages)
         self._active: dict[int, _Active] = {}
+        self._apart: dict[int, int | None] = {}
+        """By stages that want errors: the stage of their calls that get none, if there are both."""
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
@@ -222,11 +225,11 @@ class Loop:
             self._grow(tree)
 
     def _start_until_tree(self) -> Stage | None:
-        """Start the stages that are ready, up to a tree reduction, which has to be replaced first."""
+        """Start the stages that are ready, up to one that has to be replaced by several first."""
         for stage in self._stages:
             if stage.number in self._active or not self._is_ready(stage):
                 continue
-            if stage.is_tree:
+            if stage.is_tree or (stage.number not in self._apart and wants_errors(stage)):
                 return stage
             with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
                 self._stores.refresh()
@@ -234,7 +237,10 @@ class Loop:
         return None
 
     def _grow(self, stage: Stage) -> None:
-        """Put the levels of a tree reduction in the place of what stands for them."""
+        """Put the levels of a tree reduction in the place of what stands for them; set calls without errors apart."""
+        if not stage.is_tree:
+            self._set_apart(stage)
+            return
         name = next(a.source for a in stage.steps[0].arguments if isinstance(a, Tree))
         sources = {a.source for a in stage.steps[0].arguments if not isinstance(a, Constant)}
         spaces = self._spaces(sources)
@@ -242,6 +248,18 @@ class Loop:
         free = 1 + max(one.number for one in self._stages)
         at = self._stages.index(stage)
         self._stages[at : at + 1] = levels(stage, kept, spaces[name], self._dead(stage).get(name), free)
+
+    def _set_apart(self, stage: Stage) -> None:
+        """Have the calls of a stage that get no errors made before it."""
+        whole = None
+        if self._stores.private is not None:
+            space = self._plan.space(stage, self._spaces(self._sources(stage)))
+            free = 1 + max(one.number for one in self._stages)
+            whole = set_apart(stage, space, self._dead(stage), self.outcome.stages, free)
+        self._apart[stage.number] = None if whole is None else whole.number
+        if whole is not None:
+            at = self._stages.index(stage)
+            self._stages[at : at + 1] = [whole, replace(stage, after=stage.after | {whole.number})]
 
     def _start_stage(self, stage: Stage) -> None:
         active = self._start(stage)
@@ -264,6 +282,8 @@ class Loop:
         spaces = self._spaces(sources)
         run = StageRun(self._plan, stage, sources, spaces, self._stores, dead, passed=passed)
         run.check_mutation = self._check_mutation
+        if (whole := self._apart.get(stage.number)) is not None:
+            take_over(run, self.outcome.stages.pop(whole))
         missing = run.examine(np.arange(run.size), files=True)
         active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
         self._enqueue(active, missing)

@@ -3,7 +3,7 @@
 It computes keys and looks them up for whole blocks of positions; it starts nothing itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,6 +166,13 @@ class StageRun:
             self._kill(failure.position, failure.step)
         self.computed += sum(report.computed)
         return self.examine(positions).positions
+
+    def absorb(self, failures: Sequence[Failure], computed: int) -> None:
+        """Take in what became of calls that were made for this stage in another one."""
+        for failure in failures:
+            self.failures[failure.position, failure.step] = failure
+            self._kill(failure.position, failure.step)
+        self.computed += computed
 
     def forget(self, step: int, positions: Array) -> tuple[Array, Array]:
         """Take back calls whose bytes are lost; return those that were found so far, and their locators."""

@@ -113,7 +113,12 @@ class MappedInput:
 
     def _digest_all(self) -> bytes:
         if isinstance(self.elements, ChunkedElements):
-            return self.elements.digests(self.name)
+            try:
+                return self.elements.digests(self.name)
+            except DigestError:
+                raise
+            except Exception as error:  # its store and its codecs may raise anything
+                raise InputError(f"input {self.name!r} cannot be read: {error!r}") from error
         parts = []
         for start in range(0, len(self.elements), _BLOCK):
             part = self.elements[start : start + _BLOCK]

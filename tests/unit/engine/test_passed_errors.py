@@ -127,6 +127,80 @@ def test_each_slice_gets_its_own_errors(executor: str) -> None:
     assert result["column"].tolist() == [[1.0, 2.0], failed]
 
 
+def test_calls_that_get_no_errors_are_kept(tmp_path: Path, log: CallLog, executor: str) -> None:
+    path = log.path
+
+    def divide(a: int, b: int) -> float:
+        return a / b
+
+    def row(divide: list[Any]) -> int:
+        record(path, "row", len(divide))
+        return sum(isinstance(one, ItemError) for one in divide)
+
+    def after(row: int) -> int:
+        record(path, "after", row)
+        return -row
+
+    nodes = [
+        node(divide, mapspec="a[i], b[i, j] -> divide[i, j]"),
+        node(row, mapspec="divide[i, :] -> row[i]", errors="pass"),
+        node(after, mapspec="row[i] -> after[i]"),
+    ]
+    given = {"a": [1, 2, 3], "b": [[1, 2], [0, 1], [1, 4]]}
+    with Store(tmp_path / "store") as store:
+        pipeline = Pipeline(nodes, store=store)
+        names = ["row", "after"]
+        for made, computed in (
+            (["after 0", "after 1", "row 2", "row 2", "row 2"], 5 + 3 + 2),
+            (["row 2"], 1),
+        ):
+            result = pipeline.map(given, on_error="continue", map_executor=executor, output_name=names)
+            assert (result["row"].tolist(), result["after"].tolist()) == ([0, 1, 0], [0, -1, 0])
+            assert (sorted(log.take()), result.stats.computed) == (made, computed)
+            assert (result.stats.failed, result.stats.skipped) == (1, 0)
+        assert result.stats.cached == 5 + 2 + 3
+
+
+def test_partial_results_without_errors_are_kept(tmp_path: Path, log: CallLog, executor: str) -> None:
+    path = log.path
+
+    def add(items: list[Any]) -> int:
+        record(path, "add", sum(isinstance(one, ItemError) for one in items))
+        return sum(-100 if isinstance(one, ItemError) else one for one in items)
+
+    whole = node(lambda x: 12 // x, output_name="whole", mapspec="x[i] -> whole[i]")
+    total = node(add, output_name="total", reduce="whole", fan_in=3, errors="pass")
+    with Store(tmp_path / "store") as store:
+        pipeline = Pipeline([whole, total], store=store)
+        for made in (["add 0"] * 3 + ["add 1"], ["add 1"]):
+            result = pipeline.map(
+                {"x": [1, 2, 0, 3, 4, 6, 1, 1, 1]}, on_error="continue", map_executor=executor
+            )
+            assert (result["total"], sorted(log.take())) == (18 - 100 + 9 + 36, made)
+
+
+def test_a_call_that_gets_no_errors_may_fail_itself(executor: str) -> None:
+    def picky(divide: list[Any]) -> int:
+        if not any(isinstance(one, ItemError) for one in divide):
+            raise ValueError("nothing wrong")
+        return len(divide)
+
+    nodes = [
+        node(lambda a, b: a / b, output_name="divide", mapspec="a[i], b[j] -> divide[i, j]"),
+        node(picky, mapspec="divide[:, j] -> picky[j]", errors="pass"),
+        node(lambda picky: [shown(one) for one in picky], output_name="all", errors="pass"),
+    ]
+    result = Pipeline(nodes).map({"a": [1, 2], "b": [1, 0]}, on_error="continue", map_executor=executor)
+    assert result["all"] == [("picky", (0,), "ValueError"), 2]
+    assert sorted(shown(one) for one in result.errors) == [
+        ("divide", (0, 1), "ZeroDivisionError"),
+        ("divide", (1, 1), "ZeroDivisionError"),
+        ("picky", (0,), "ValueError"),
+    ]
+    with pytest.raises(ValueError, match="nothing wrong"):
+        result.errors[-1].reproduce()
+
+
 def test_along_a_ragged_axis(executor: str) -> None:
     def letters(word: str) -> list[str]:
         if word == "bad":
@@ -265,3 +339,16 @@ def test_zarr_arrays_hold_no_errors() -> None:
     unchecked = Pipeline([INVERT, TWICE, node(total, errors="pass")], validate_types=False)
     with pytest.raises(GraphError, match=r"zarr\.Array, which cannot hold errors"):
         unchecked.map({"x": [1]})
+
+
+def test_a_record_says_that_nothing_was_kept(tmp_path: Path, executor: str) -> None:
+    with Store(tmp_path / "store") as store:
+        pipeline = Pipeline([INVERT, TWICE, node(in_order, errors="pass")], store=store)
+        result = pipeline.map(
+            {"x": [1, 0, 2]}, on_error="continue", map_executor=executor, output_name=["twice", "in_order"]
+        )
+        loaded = store.load(result.run_id)
+        assert loaded["twice"].tolist() == [2.0, None, 1.0]
+        assert (loaded["twice"].errors, "in_order" in loaded) == ([], True)
+        with pytest.raises(GristmillError, match="was handed errors, and nothing of it was kept"):
+            loaded["in_order"]
