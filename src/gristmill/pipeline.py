@@ -28,8 +28,10 @@ from gristmill.explain.planned import RunPlan, outline
 from gristmill.explain.report import Explanation
 from gristmill.graph import composition
 from gristmill.graph.annotations import check_annotations
+from gristmill.graph.flattening import flat
 from gristmill.graph.graph import Graph
 from gristmill.graph.mapping import mapped
+from gristmill.graph.nested import Nested, in_graph, nested, with_mappings
 from gristmill.graph.node import Node, node
 from gristmill.graph.options import check_names
 from gristmill.graph.wording import did_you_mean, joined
@@ -63,7 +65,7 @@ class Pipeline:
     Parameters
     ----------
     nodes
-        Nodes, plain functions, or `(function, mapspec)` pairs.
+        Nodes, plain functions, `(function, mapspec)` pairs, or other pipelines, whose nodes are taken.
     name
         What messages and records call it.
     engine
@@ -103,7 +105,7 @@ class Pipeline:
 
     def __init__(
         self,
-        nodes: Iterable[Nodes],
+        nodes: "Iterable[Nodes | Pipeline]",
         *,
         name: str | None = None,
         engine: Engine | None = None,
@@ -120,14 +122,15 @@ class Pipeline:
         self.own_modules = check_names("a pipeline", "own_modules", own_modules)
         self.library_modules = check_names("a pipeline", "library_modules", library_modules)
         self._policy = _policy(versions, self.own_modules, self.library_modules)
-        self.graph = Graph([_as_node(given, self._policy) for given in nodes])
+        self.graph = Graph([_as_node(given, self._policy) for given in _merged(nodes)])
         self.callbacks = tuple(callbacks)
         self.validate_types = validate_types
         self._store = store
         self._opened: Store | None = None
         self._lock = threading.Lock()
+        whole = flat(self.graph)
         if validate_types:
-            check_annotations(self.graph)
+            check_annotations(whole.graph)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -183,8 +186,7 @@ class Pipeline:
         >>> (first | second)("z", x=1)
         4
         """
-        more = [node for one in others for node in (one.nodes if isinstance(one, Pipeline) else (one,))]
-        return self._with_nodes([*self.nodes, *more])
+        return self._with_nodes([self, *others])
 
     def add(self, *nodes: Nodes) -> "Pipeline":
         """Return the pipeline with more nodes."""
@@ -251,6 +253,62 @@ class Pipeline:
         """
         return self._with_nodes(mapped(self.graph, names, "zip", axis))
 
+    def as_node(
+        self,
+        *,
+        name: str | None = None,
+        output_name: str | Sequence[str] | None = None,
+        input_mapping: Mapping[str, str] | None = None,
+        output_mapping: Mapping[str, str] | None = None,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        cache: bool = True,
+    ) -> Node:
+        """Return this pipeline as one node of another one, which runs and keeps what is in it call by call.
+
+        Parameters
+        ----------
+        name
+            What messages call it, and the names of what it makes inside begin with.
+        output_name
+            Its outputs; all leaves by default.
+        input_mapping
+            Other names for inputs, as `{outer: inner}`.
+        output_mapping
+            Other names for outputs, as `{inner: outer}`.
+        map_over
+            Inputs that are lists in the outer pipeline, for each element of which it is evaluated; outputs are
+            lists then. In a map of the outer pipeline, lists may differ in length.
+        map_mode
+            `"zip"` for lists of one length, `"product"` for all combinations: then outputs are lists in lists.
+        cache
+            False to run what is in it whenever something that needs it runs, and to keep nothing.
+
+        Raises
+        ------
+        GraphError, InputError
+            A name does not exist.
+
+        Examples
+        --------
+        >>> clean = Pipeline([node(lambda text: text.strip(), output_name="line")], store=None)
+        >>> lines = clean.as_node(
+        ...     map_over="text", input_mapping={"texts": "text"}, output_mapping={"line": "lines"}
+        ... )
+        >>> count = node(lambda lines: len("".join(lines)), output_name="count")
+        >>> Pipeline([lines, count], store=None)("count", texts=[" a", "b "])
+        2
+        """
+        made = nested(
+            self.graph,
+            _evaluated,
+            name=name or self.name,
+            outputs=output_name,
+            map_over=map_over,
+            map_mode=map_mode,
+        )
+        return with_mappings(made, input_mapping or {}, output_mapping or {}).with_(cache=cache)
+
     def func(self, output_name: str) -> Callable[..., Any]:
         """Return a function of the inputs that an output needs, by name, with a signature that says so.
 
@@ -277,7 +335,7 @@ class Pipeline:
         vars(call)["__signature__"] = inspect.Signature(needed)
         return call
 
-    def _with_nodes(self, nodes: Iterable[Nodes]) -> "Pipeline":
+    def _with_nodes(self, nodes: "Iterable[Nodes | Pipeline]") -> "Pipeline":
         return Pipeline(nodes, **self._options)
 
     @property
@@ -543,6 +601,21 @@ def _policy(versions: Any, own: Sequence[str], libraries: Sequence[str]) -> Poli
     if both := sorted(set(own) & set(libraries)):
         raise GraphError(f"{joined(both)} cannot be among both own_modules and library_modules")
     return Policy(versions, frozenset(own), frozenset(libraries))
+
+
+def _merged(nodes: Iterable["Nodes | Pipeline"]) -> Iterable[Nodes]:
+    for one in nodes:
+        if isinstance(one, Pipeline):
+            yield from one.nodes
+        else:
+            yield one
+
+
+def _evaluated(inner: Nested, inputs: Mapping[str, Any]) -> Any:
+    """What a nested pipeline gives outside any other."""
+    made = Pipeline([in_graph(inner)], store=None).run(inputs, output_name=inner.outputs)
+    values = tuple(made[name] for name in inner.outputs)
+    return values[0] if len(values) == 1 else values
 
 
 def _as_node(given: Any, policy: Policy) -> Node:

@@ -17,6 +17,7 @@ from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
 from gristmill.engine.spread import Spread, unreadable
 from gristmill.engine.stores import Stores
+from gristmill.graph.nested import is_carrier
 from gristmill.identity.keys import call_keys
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
@@ -91,6 +92,8 @@ class StageRun:
         self.failures: dict[tuple[int, int], Failure] = {}
         self.dead = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         self.computed = 0
+        """Calls of the user's functions that were made; what only carries values into a nested graph is not one."""
+        self._own = [k for k, step in enumerate(stage.steps) if not is_carrier(step.node)]
         self.edited = [np.zeros(self.size, dtype=bool) for _ in stage.steps]
         """Which calls were found, and are computed again because a file that they returned has changed."""
         self._repair = repair
@@ -105,7 +108,7 @@ class StageRun:
         self._unwanted = 0
         if (unwanted := plan.unwanted(self.space)) is not None:
             self.dead = [mask | unwanted for mask in self.dead]
-            self._unwanted = len(stage.steps) * int(np.count_nonzero(unwanted))
+            self._unwanted = len(self._own) * int(np.count_nonzero(unwanted))
         self.mark_dead(dead)
 
     @property
@@ -164,7 +167,7 @@ class StageRun:
         for failure in report.failures:
             self.failures[failure.position, failure.step] = failure
             self._kill(failure.position, failure.step)
-        self.computed += sum(report.computed)
+        self.computed += sum(report.computed[k] for k in self._own)
         return self.examine(positions).positions
 
     def absorb(self, failures: Sequence[Failure], computed: int) -> None:
@@ -240,12 +243,13 @@ class StageRun:
     @property
     def cached(self) -> int:
         """Calls whose results were found, before or during the run."""
-        return sum(int(np.count_nonzero(locators != MISSING)) for locators in self.locators) - self.computed
+        return sum(int(np.count_nonzero(self.locators[k] != MISSING)) for k in self._own) - self.computed
 
     @property
     def skipped(self) -> int:
         """Calls that were not made because what they need had failed."""
-        return int(sum(np.count_nonzero(mask) for mask in self.dead)) - len(self.failures) - self._unwanted
+        dead = int(sum(np.count_nonzero(self.dead[k]) for k in self._own))
+        return dead - len(self.failures) - self._unwanted
 
     def key(self, step: int, position: int) -> bytes:
         """Return the call key of a step whose arguments are known."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from gristmill.errors import InputError
 from gristmill.graph.annotations import asked_form
+from gristmill.graph.flattening import flat
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest
@@ -141,7 +142,7 @@ def compile_plan(
     Parameters
     ----------
     graph
-        The whole graph; it is pruned here.
+        The whole graph; it is pruned here, and nested graphs are replaced by their nodes.
     inputs
         Values by name; an intermediate among them cuts what is above it.
     outputs
@@ -158,18 +159,17 @@ def compile_plan(
     DigestError
         An input has no identity; the message names the path inside it.
     """
-    graph.check_inputs(inputs, outputs)
-    pruned = graph.prune(outputs, supplied=inputs)
-    wanted = (
-        tuple(outputs)
-        if outputs is not None
-        else tuple(name for name in graph.leaves if name in pruned.outputs)
-    )
+    wanted = graph.leaves if outputs is None else tuple(outputs)
+    whole = flat(graph)
+    whole.graph.check_inputs(inputs, wanted)
+    pruned = whole.graph.prune(wanted, supplied=inputs)
     given = {name: inputs.get(name, pruned.defaults.get(name)) for name in pruned.inputs}
     compiler = _Compiler(pruned, inputs)
     arguments = {node: compiler.arguments(node) for node in pruned.nodes}
     shapes, axes = _shapes(pruned.nodes, arguments, compiler.mapped)
-    stages = _stages(pruned, arguments, (axes, shapes), executors or {}, fuse=fuse)
+    chosen = dict(executors or {})
+    chosen |= {name: chosen[owner] for name, owner in whole.owners.items() if owner in chosen}
+    stages = _stages(pruned, arguments, (axes, shapes), chosen, fuse=fuse)
     for constant in compiler.whole.values():
         _ = constant.digest
     for mapped in compiler.mapped.values():
@@ -383,4 +383,5 @@ def _structure(node: Node) -> bytes:
     if node.output_picker is not None:
         picker = (node.output_picker, node.names.own_outputs)
     inner = node.mapspec.inner_axes if node.mapspec else ()
-    return bytes(digest((len(node.output_names), inner, picker)))
+    # What the axes are called is nobody's business: in a nested pipeline they have other names.
+    return bytes(digest((len(node.output_names), tuple(range(len(inner))), picker)))

@@ -60,6 +60,8 @@ class Space:
         ragged
             Which of all axes are ragged.
         """
+        if not outer.axes:
+            ragged = ragged - {axes[0]}  # there is but one length
         last = int(lengths[:, 0].max(initial=0))
         if outer.places is None and not ragged & {*outer.axes, axes[0]}:
             found = cls((*outer.axes, axes[0]), (*outer.shape, last))
@@ -356,19 +358,25 @@ def joined(axes: tuple[str, ...], readings: Sequence[Reading], owner: str) -> Sp
         if axis not in known:
             table = _crossed(table, extents[axis][0])
             known = (*known, axis)
+    outer = _outer(axes, readings, owner) if ragged & set(axes[:-1]) else None
+    longest = {axis: length for axis, (length, _) in extents.items()}
+    if outer is not None:  # indices with nothing below them count too
+        longest |= dict(zip(outer.axes, outer.shape, strict=True))
     columns = [table[:, known.index(axis)] for axis in axes]
     shape = tuple(
-        extents[axis][0] if axis in extents else int(column.max(initial=-1)) + 1
+        longest[axis] if axis in longest else int(column.max(initial=-1)) + 1
         for axis, column in zip(axes, columns, strict=True)
     )
-    outer = None
-    if ragged & set(axes[:-1]):
-        without = [
-            Reading(one.name, tuple(None if axis == axes[-1] else axis for axis in one.axes), one.source)
-            for one in readings
-        ]
-        outer = joined(axes[:-1], [one for one in without if any(one.axes)], owner)
     return Space(axes, shape, frozenset(ragged), np.sort(ravel(columns, shape)), outer)
+
+
+def _outer(axes: tuple[str, ...], readings: Sequence[Reading], owner: str) -> Space:
+    """The space along all axes but the last."""
+    without = [
+        Reading(one.name, tuple(None if axis == axes[-1] else axis for axis in one.axes), one.source)
+        for one in readings
+    ]
+    return joined(axes[:-1], [one for one in without if any(one.axes)], owner)
 
 
 def zip_mismatch(axis: str, owner: str, one: tuple[str, int], other: tuple[str, int]) -> InputError:

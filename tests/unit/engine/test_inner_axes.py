@@ -361,3 +361,41 @@ def test_a_ragged_output_is_not_loaded_as_something_else(executor: str) -> None:
     assert pipeline.store is not None
     with pytest.raises(GristmillError, match="is ragged, and its record"):
         pipeline.store.load(made.run_id)
+
+
+def test_a_ragged_axis_of_one_call_has_one_length(executor: str) -> None:
+    pipeline = Pipeline(
+        [
+            node(lambda text: text.split(), output_name="word", mapspec="... -> word[*j]"),
+            node(len, output_name="size", mapspec="word[j] -> size[j]", renames={"obj": "word"}),
+            node(lambda size: size.sum(), output_name="sum"),
+        ]
+    )
+    result = pipeline.map({"text": "a bcd ef"}, output_name=["word", "sum"], map_executor=executor)
+    assert (result["word"].tolist(), int(result["sum"])) == (["a", "bcd", "ef"], 6)
+    assert pipeline.map({"text": ""}, map_executor=executor)["sum"] == 0
+
+
+def test_the_last_of_several_may_have_nothing_below_it(executor: str) -> None:
+    pipeline = Pipeline(
+        [
+            node(lambda text: text.split(), output_name="word", mapspec="text[i] -> word[i, *j]"),
+            node(
+                lambda word: list(word.strip("-")),
+                output_name="letter",
+                mapspec="word[i, j] -> letter[i, j, *k]",
+            ),
+            node(
+                str.upper,
+                output_name="upper",
+                mapspec="letter[i, j, k] -> upper[i, j, k]",
+                renames={"self": "letter"},
+            ),
+            node(lambda upper: "".join(upper), output_name="back", mapspec="upper[i, j, :] -> back[i, j]"),
+            node(lambda back: "/".join(back), output_name="line", mapspec="back[i, :] -> line[i]"),
+        ]
+    )
+    given_ = {"text": ["ab -", "- -", "", "c d -", "-"]}
+    result = pipeline.map(given_, map_executor=executor, output_name=["back", "line"])
+    assert result["back"].tolist() == [["AB", ""], ["", ""], [], ["C", "D", ""], [""]]
+    assert result["line"].tolist() == ["AB/", "/", "", "C/D/", ""]

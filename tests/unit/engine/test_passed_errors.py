@@ -27,6 +27,11 @@ def shown(item: Any) -> Any:
 
 INVERT = node(invert, mapspec="x[i] -> invert[i]")
 TWICE = node(twice, mapspec="invert[i] -> twice[i]")
+IN_PARTS = node(
+    lambda part: [type(one.error).__name__ if isinstance(one, ItemError) else one for one in part],
+    output_name="seen",
+    errors="pass",
+)
 FAILED = ("invert", (1,), "ZeroDivisionError")
 
 
@@ -352,3 +357,17 @@ def test_a_record_says_that_nothing_was_kept(tmp_path: Path, executor: str) -> N
         assert (loaded["twice"].errors, "in_order" in loaded) == ([], True)
         with pytest.raises(GristmillError, match="was handed errors, and nothing of it was kept"):
             loaded["in_order"]
+
+
+def test_inside_a_nested_pipeline(tmp_path: Path, executor: str) -> None:
+    inner = Pipeline([node(lambda x: 6 // x, output_name="part", mapspec="x[i] -> part[i]"), IN_PARTS])
+    outer = Pipeline(
+        [inner.as_node(map_over="x", input_mapping={"rows": "x"}, output_mapping={"seen": "all"})]
+    )
+    with Store(tmp_path / "store") as store:
+        for computed in (6, 1):
+            result = outer.with_(store=store).map(
+                {"rows": [[1, 2], [0, 3], [3, 1]]}, on_error="continue", map_executor=executor
+            )
+            assert result["all"] == [[6, 3], ["ZeroDivisionError", 2], [2, 6]]
+            assert result.stats.computed == computed
