@@ -70,7 +70,7 @@ class MapResult(Mapping[str, Any]):
         stats: Stats,
         run_id: str,
         views: Mapping[str, str],
-        inputs: "Mapping[str, Labels] | None" = None,
+        inputs: Mapping[str, Labels] | None = None,
     ) -> None:
         self._outputs = dict(outputs)
         self._inputs = dict(inputs or {})

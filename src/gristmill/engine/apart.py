@@ -83,28 +83,29 @@ def _copy(run: StageRun, whole: StageRun, steps: tuple[int, int], positions: Arr
     """Copy results to where the stage looks; those that cannot be read, or have files in them, are made there again."""
     number, step = steps
     sources = [whole.source(name) for name in whole.stage.steps[step].outputs]
-    kept = []
-    for position in positions.tolist():
-        try:
-            forms = [source.forms(np.array([position]))[0] for source in sources]
-            if not any(isinstance(form, Filed) for form in forms):
-                pairs = zip(sources, forms, strict=True)
-                kept.append((position, [_moved(run, number, source, form) for source, form in pairs]))
-        except IntegrityError:
-            continue
+    try:
+        columns = [source.forms(positions) for source in sources]
+        kept = [k for k, row in enumerate(zip(*columns, strict=True)) if not any(map(_is_filed, row))]
+        moved = [
+            [_moved(run, number, source, column[k]) for k in kept]
+            for source, column in zip(sources, columns, strict=True)
+        ]
+    except IntegrityError:
+        for position in positions.tolist() if len(positions) > 1 else ():
+            _copy(run, whole, steps, np.array([position]))
+        return
     if not kept:
         return
-    found = np.array([position for position, _ in kept])
+    found = positions[kept]
+    mine = run.stage.steps[number]
     digests = tuple(source.digests(found).tobytes() for source in sources)
-    columns = tuple([forms[output] for _, forms in kept] for output in range(len(sources)))
-    block = CallBlock(
-        run.stage.steps[number].prefix,
-        whole.keys(step, found),
-        digests,
-        columns,
-        Provenance(node_name(run.stage.steps[number].node), {}, {}),
-    )
+    provenance = Provenance(node_name(mine.node), {}, {})
+    block = CallBlock(mine.prefix, whole.keys(step, found), digests, tuple(moved), provenance)
     run.storage(number).append([block])
+
+
+def _is_filed(form: object) -> bool:
+    return isinstance(form, Filed)
 
 
 def _moved(run: StageRun, number: int, source: Any, form: object) -> object:

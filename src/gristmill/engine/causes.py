@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.engine.failed import ItemError, item_error
+from gristmill.engine.failed import ItemError
 from gristmill.engine.job import Passed
+from gristmill.engine.report import Failure
 from gristmill.engine.stagerun import StageRun
 from gristmill.plan.stage import Constant, Element, Slice, Span, Stage
 
@@ -40,7 +41,7 @@ class Causes:
     def errors(self) -> tuple[ItemError, ...]:
         """All failed calls."""
         runs = self._stages
-        return tuple(item_error(runs[number], runs[number].failures[key]) for number, key in self._failures)
+        return tuple(_item_error(runs[number], runs[number].failures[key]) for number, key in self._failures)
 
     def of(self, name: str) -> Array:
         """Return, for each element of an output, the place of its cause among `errors`, or -1."""
@@ -141,3 +142,16 @@ def with_errors(
         for step in stage.steps
     )
     return replace(stage, steps=steps), passed
+
+
+def _item_error(run: StageRun, failure: Failure) -> ItemError:
+    """What a user sees of a failure."""
+    step = run.stage.steps[failure.step]
+    return ItemError(
+        step.outputs[0],
+        run.space.index(failure.position),
+        failure.exception,
+        failure.traceback,
+        step.node.function,
+        lambda: run.arguments(failure.step, failure.position),
+    )

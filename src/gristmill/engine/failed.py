@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from gristmill.engine.calls import survivor
-from gristmill.engine.report import Failure
-from gristmill.engine.stagerun import StageRun
 from gristmill.errors import GristmillError
 
 
@@ -64,17 +62,4 @@ class ItemError:
 def _unreadable() -> NoReturn:
     raise GristmillError(
         "a function that is handed an error cannot read what the failed call was given; result.errors can"
-    )
-
-
-def item_error(run: StageRun, failure: Failure) -> ItemError:
-    """Return what a user sees of a failure."""
-    step = run.stage.steps[failure.step]
-    return ItemError(
-        step.outputs[0],
-        run.space.index(failure.position),
-        failure.exception,
-        failure.traceback,
-        step.node.function,
-        lambda: run.arguments(failure.step, failure.position),
     )

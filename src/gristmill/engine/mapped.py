@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gristmill.engine.deliver import assemble, read_only
+from gristmill.engine.failed import ItemError
 from gristmill.engine.sources import OutputSource
 from gristmill.errors import GristmillError, IntegrityError
 from gristmill.identity.digest import merkle
@@ -21,8 +22,6 @@ from gristmill.storage.index import MISSING
 
 if TYPE_CHECKING:
     from zarr import Array as ZarrArray
-
-    from gristmill.engine.failed import ItemError
 
 Array = np.ndarray[Any, Any]
 _BLOCK = 4096
@@ -66,7 +65,7 @@ class MappedOutput:
         elements: OutputSource,
         mend: Callable[[Array], None],
         *,
-        causes: "Callable[[Array], Sequence[ItemError | None]] | None" = None,
+        causes: Callable[[Array], Sequence[ItemError | None]] | None = None,
         stand_ins: Callable[[Array], Sequence[Any]] | None = None,
     ) -> None:
         self.name = name
@@ -121,7 +120,7 @@ class MappedOutput:
         return mask
 
     @property
-    def errors(self) -> "list[ItemError]":
+    def errors(self) -> list[ItemError]:
         """The failed calls that are why elements are missing, each once: those of this output, and what they need.
 
         They are among `result.errors`. An output that was loaded from a run record has none.
