@@ -15,6 +15,7 @@ from gristmill.engine.failed import ItemError
 from gristmill.engine.job import Passed
 from gristmill.engine.report import Failure
 from gristmill.engine.stagerun import StageRun
+from gristmill.identity.digest import digest_block
 from gristmill.plan.stage import Constant, Element, Slice, Span, Stage
 
 Array = np.ndarray[Any, Any]
@@ -62,7 +63,7 @@ class Causes:
         causes = self.of(name)
         used, places = np.unique(causes, return_inverse=True)
         errors = tuple(self.errors[k].handed_on() for k in used.tolist() if k != NONE)
-        return Passed(places - np.count_nonzero(used == NONE), errors)
+        return Passed(places - np.count_nonzero(used == NONE), errors, digest_block(errors))
 
     @cached_property
     def _makers(self) -> dict[str, StageRun]:

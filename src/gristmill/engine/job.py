@@ -35,6 +35,12 @@ class Passed:
     causes: Array
     """For each element its place in `errors`; -1 where there is none."""
     errors: tuple[Any, ...]
+    digests: bytes
+    """Of the errors, 16 bytes each."""
+
+    def identities(self, elements: Array) -> Array:
+        """Return the digests of the errors of elements that have one, as 16-byte items."""
+        return np.asarray(np.frombuffer(self.digests, dtype="V16")[self.causes[elements]])
 
     def at(self, elements: Array) -> list[Any]:
         """Return the errors of elements that have one."""

@@ -221,10 +221,10 @@ class Loop:
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _start_stages(self) -> None:
-        while (tree := self._start_until_tree()) is not None:
-            self._grow(tree)
+        while (stage := self._start_ready()) is not None:
+            self._grow(stage)
 
-    def _start_until_tree(self) -> Stage | None:
+    def _start_ready(self) -> Stage | None:
         """Start the stages that are ready, up to one that has to be replaced by several first."""
         for stage in self._stages:
             if stage.number in self._active or not self._is_ready(stage):

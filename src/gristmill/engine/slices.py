@@ -166,12 +166,13 @@ def handed(argument: Slice | Span, position: int, values: Sequence[Any], part: S
 
 
 def _identities(source: Source, argument: Slice | Span, job: Job, elements: Array) -> bytes:
-    """The digests of elements; zeros for errors, since what is made of these is only looked up in its own run."""
+    """The digests of elements, or of the errors in their places."""
     has = there(argument, job, elements)
     if has is None:
         return source.digests(elements).tobytes()
-    found = np.zeros(len(elements), dtype=DIGEST)
+    found = np.empty(len(elements), dtype=DIGEST)
     found[has] = source.digests(elements[has])
+    found[~has] = job.passed[argument.source].identities(elements[~has])
     return found.tobytes()
 
 

@@ -132,6 +132,21 @@ def test_each_slice_gets_its_own_errors(executor: str) -> None:
     assert result["column"].tolist() == [[1.0, 2.0], failed]
 
 
+def test_slices_that_differ_in_their_errors_alone_are_two_calls(executor: str) -> None:
+    def divide(a: int, b: int) -> float:
+        return 1.0 if b else a / b
+
+    def row(divide: list[Any]) -> list[Any]:
+        return [shown(one) for one in divide]
+
+    nodes = [
+        node(divide, mapspec="a[i], b[j] -> divide[i, j]"),
+        node(row, mapspec="divide[i, :] -> row[i]", errors="pass"),
+    ]
+    result = Pipeline(nodes).map({"a": [1, 2], "b": [1, 0]}, on_error="continue", map_executor=executor)
+    assert result["row"].tolist() == [[1.0, ("divide", (i, 1), "ZeroDivisionError")] for i in range(2)]
+
+
 def test_calls_that_get_no_errors_are_kept(tmp_path: Path, log: CallLog, executor: str) -> None:
     path = log.path
 
