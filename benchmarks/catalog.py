@@ -1,11 +1,12 @@
 """Every case there is, in the order of the report."""
 
 from benchmarks.case import Case, Runner
-from benchmarks.cases import arrays, cold, hashing, imports, parallel, resumed
+from benchmarks.cases import arrays, cold, hashing, imports, parallel, product, resumed
 
 CASES: tuple[Case, ...] = (
     *resumed.CASES,
     *cold.CASES,
+    *product.CASES,
     *parallel.CASES,
     *arrays.CASES,
     *hashing.CASES,

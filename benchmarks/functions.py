@@ -25,6 +25,11 @@ def square(z: int) -> int:
     return z * z
 
 
+def multiply(x: int, y: int) -> int:
+    """A scalar from two."""
+    return x * y
+
+
 def describe(x: int) -> dict[str, Any]:
     """A small container from a scalar."""
     return {"number": x, "half": x / 2, "name": "item"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gristmill.engine.engine import Engine as Engine
+    from gristmill.engine.failed import ItemError as ItemError
     from gristmill.engine.mapped import MappedOutput as MappedOutput
     from gristmill.errors import DigestError as DigestError
     from gristmill.errors import GraphError as GraphError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from gristmill.identity.fingerprint import fingerprint as fingerprint
     from gristmill.observe.progress import ProgressCallback as ProgressCallback
     from gristmill.pipeline import Pipeline as Pipeline
-    from gristmill.result import ItemError as ItemError
     from gristmill.result import MapResult as MapResult
     from gristmill.result import Stats as Stats
     from gristmill.runs import NodeRecord as NodeRecord
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "engine.engine": ("Engine",),
+    "engine.failed": ("ItemError",),
     "engine.mapped": ("MappedOutput",),
     "errors": (
         "DigestError",
@@ -81,7 +82,7 @@ _HOMES = {
     "identity.fingerprint": ("CodeReport", "Part", "fingerprint"),
     "observe.progress": ("ProgressCallback",),
     "pipeline": ("Pipeline",),
-    "result": ("ItemError", "MapResult", "Stats"),
+    "result": ("MapResult", "Stats"),
     "runs": ("NodeRecord", "RunRecord", "StageRecord"),
     "storage.gc": ("GcReport",),
     "storage.inspect": ("RunHits", "StoreEntry", "StoreStats"),

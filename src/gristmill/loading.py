@@ -170,7 +170,7 @@ class _Opened:
 def _raising(name: str, record: RunRecord, node: NodeRecord) -> Callable[[], NoReturn]:
     why = "no record of its calls can be read; the run may have ended before they were looked up"
     if not node.kept:
-        why = "its node has cache=False, and nothing of it was kept"
+        why = "its node has cache=False, or was handed errors, and nothing of it was kept"
 
     def read() -> NoReturn:
         raise GristmillError(f"{name!r} of run {record.run_id} cannot be loaded: {why}")

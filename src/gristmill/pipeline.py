@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from gristmill.engine.causes import Causes
 from gristmill.engine.engine import Engine, Execution
 from gristmill.engine.faults import OnStoreError
 from gristmill.engine.interrupts import Interrupts, guarded
@@ -39,7 +40,7 @@ from gristmill.identity.memo import Memos
 from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.plan.inputs import GivenOutput
-from gristmill.result import ItemError, MapResult, Stats, lazy
+from gristmill.result import MapResult, Stats, labels, lazy
 from gristmill.storage.claims import NESTED
 from gristmill.store import Store
 
@@ -219,6 +220,20 @@ class Pipeline:
     def rename(self, names: Mapping[str, str]) -> "Pipeline":
         """Return the pipeline with other names for inputs and outputs, `{old: new}`; mapspecs follow."""
         return self._with_nodes(composition.renamed(self.graph, names))
+
+    def scope(self, name: str, *, keep: Iterable[str] = ()) -> "Pipeline":
+        """Return the pipeline with `name` and a dot before its inputs and outputs, except those to `keep`.
+
+        So pipelines with names in common can be joined. Names that have a dot already stay as they are.
+
+        Examples
+        --------
+        >>> part = Pipeline([node(lambda x, seed: x + seed, output_name="y")], store=None)
+        >>> both = part.scope("a", keep=["seed"]) | part.scope("b", keep=["seed"])
+        >>> both.inputs, both.outputs
+        (('a.x', 'seed', 'b.x'), ('a.y', 'b.y'))
+        """
+        return self._with_nodes(composition.scoped(self.graph, name, _names(keep)))
 
     def bind(self, **values: Any) -> "Pipeline":
         """Return the pipeline with values for some inputs, which are no inputs any more."""
@@ -541,7 +556,7 @@ class Pipeline:
     @guarded  # what it imports, too: an import that is interrupted cannot always be tried again
     def _open_stores(self, plan: Plan) -> tuple[Store, Store | None, Stores]:
         store = self.store or Store.temporary()
-        private = None if all(node.cache for node in plan.graph.nodes) else Store.temporary()
+        private = Store.temporary() if Stores.needs_private(plan.graph.nodes) else None
         if not store.storage.spec.readonly:
             store.storage.remember_files(Memos.current)
         own = {store.storage.spec.location, private.storage.spec.location if private else ""}
@@ -666,38 +681,26 @@ def _result(
         again = _HEALING.execute(plan, stores, level="map", on_error="continue").outcome.stages
         for name, other in sources.items():
             found = _source(again, plan, name)
-            other.locators, other.index = found.locators, found.index
+            other.storage, other.index, other.locators = found.storage, found.index, found.locators
 
     outputs: dict[str, Any] = {}
+    causes = Causes(stages)
     for name, source in sources.items():
         space = stages[plan.stage_of(name).number].space_of(name)
-        output = MappedOutput(name, space, source, partial(mend, source))
+        why = partial(causes.at, name) if causes.errors else None  # which holds what the run had
+        output = MappedOutput(name, space, source, partial(mend, source), causes=why)
         outputs[name] = output if plan.axes[name] else lazy(output.scalar)
-    failures = [(run, failure) for run in stages.values() for _, failure in sorted(run.failures.items())]
     stats = Stats(
         computed=sum(run.computed for run in stages.values()),
         cached=sum(run.cached for run in stages.values()),
-        failed=len(failures),
+        failed=len(causes.errors),
         skipped=sum(run.skipped for run in stages.values()),
         seconds=execution.outcome.seconds,
         bytes_written=execution.outcome.bytes_written,
         bytes_piped=execution.bytes_piped,
     )
-    errors = [_item_error(run, failure) for run, failure in failures]
-    return MapResult(outputs, errors, stats, execution.run_id, views)
+    return MapResult(outputs, causes.errors, stats, execution.run_id, views, labels(plan))
 
 
 def _source(stages: Mapping[int, StageRun], plan: Plan, name: str) -> OutputSource:
     return stages[plan.stage_of(name).number].source(name)
-
-
-def _item_error(run: StageRun, failure: Failure) -> ItemError:
-    step = run.stage.steps[failure.step]
-    return ItemError(
-        step.outputs[0],
-        run.space.index(failure.position),
-        failure.exception,
-        failure.traceback,
-        step.node.function,
-        lambda: run.arguments(failure.step, failure.position),
-    )

@@ -1,15 +1,23 @@
 """Results: what `map` gives back, by reference: values are read, and verified, when they are asked for."""
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gristmill.engine.failed import ItemError
 from gristmill.engine.mapped import MappedOutput
 from gristmill.errors import GristmillError
 from gristmill.graph.wording import did_you_mean, joined
+from gristmill.plan.compile import Plan
+from gristmill.plan.inputs import MappedInput
+from gristmill.plan.space import Space
+from gristmill.plan.stage import Element
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+    import xarray
 
 
 @dataclass(frozen=True)
@@ -32,37 +40,24 @@ class Stats:
     """Bytes of batch messages and reports; results never pass through a pipe."""
 
 
-@dataclass(frozen=True, eq=False)
-class ItemError:
-    """One call that failed."""
+@dataclass(frozen=True)
+class Labels:
+    """What an input has along one axis, as labels of it."""
 
-    output_name: str
-    """The output it should have made (the first of several)."""
-    index: tuple[int, ...]
-    """Where in the node's space."""
-    error: BaseException
-    """What it raised."""
-    traceback: str
-    """Where, as text."""
-    function: Callable[..., Any]
-    """What was called."""
-    read_inputs: Callable[[], Mapping[str, Any]] = field(repr=False)
-    """Reads what the function was given."""
-    attempts: int = 1
-    """How often it was tried."""
+    axis: str
+    values: "Sequence[Any] | np.ndarray[Any, Any]"
 
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """What the function was given, by its own parameter names; read from the store when asked for."""
-        return self.read_inputs()
 
-    def reproduce(self) -> Any:
-        """Make exactly that call again, here: it raises again, or returns the value."""
-        return self.function(**self.inputs)
-
-    def __repr__(self) -> str:
-        text = traceback.format_exception_only(self.error)[0].strip()  # str() of it may raise
-        return f"<ItemError {self.output_name}{list(self.index)}: {text}>"
+def labels(plan: Plan) -> dict[str, Labels]:
+    """Return the inputs of a map that are mapped along one axis, by name."""
+    found: dict[str, Labels] = {}
+    for argument in (a for stage in plan.stages for step in stage.steps for a in step.arguments):
+        one = plan.inputs.get(argument.source) if isinstance(argument, Element) else None
+        if isinstance(one, MappedInput) and isinstance(argument, Element) and len(argument.axes) == 1:
+            if getattr(one.elements, "ndim", 1) > 1 or getattr(one.elements, "rest", ()):
+                continue  # elements that are arrays label nothing
+            found.setdefault(one.name, Labels(argument.axes[0], one.elements))
+    return found
 
 
 class MapResult(Mapping[str, Any]):
@@ -75,8 +70,10 @@ class MapResult(Mapping[str, Any]):
         stats: Stats,
         run_id: str,
         views: Mapping[str, str],
+        inputs: Mapping[str, Labels] | None = None,
     ) -> None:
         self._outputs = dict(outputs)
+        self._inputs = dict(inputs or {})
         self.errors = list(errors)
         """The calls that failed."""
         self.stats = stats
@@ -95,6 +92,9 @@ class MapResult(Mapping[str, Any]):
         value = self._outputs[name]
         return value() if isinstance(value, _Lazy) else value
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._outputs  # without reading it, as Mapping would
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)
 
@@ -106,24 +106,10 @@ class MapResult(Mapping[str, Any]):
 
         Missing elements are None.
         """
-        mapped = {name: value for name, value in self._outputs.items() if isinstance(value, MappedOutput)}
+        mapped = self._mapped
         if not mapped:
             return
-        widest = max(mapped.values(), key=lambda output: len(output.axes))
-        odd = [name for name, output in mapped.items() if not set(output.axes) <= set(widest.axes)]
-        if odd:
-            raise GristmillError(
-                f"rows() needs one space: {odd[0]!r} has axes {list(mapped[odd[0]].axes)}, which are not all among "
-                f"{list(widest.axes)} of {widest.name!r}; ask for them one by one"
-            )
-        for output in mapped.values():
-            for axis, length in zip(output.axes, output.space.shape, strict=True):
-                if length != widest.space.shape[widest.axes.index(axis)]:
-                    raise GristmillError(
-                        f"rows() needs one space: along {axis!r}, {output.name!r} and {widest.name!r} differ; "
-                        "ask for them one by one"
-                    )
-        space = widest.space
+        space = self._widest("rows()").space
         step = min(output.step for output in mapped.values())
         for start in range(0, space.size, step):
             positions = np.arange(start, min(start + step, space.size))
@@ -131,9 +117,113 @@ class MapResult(Mapping[str, Any]):
             for row in zip(*columns, strict=True):
                 yield dict(zip(mapped, row, strict=True))
 
+    def to_xarray(self) -> "xarray.Dataset":
+        """Return an `xarray.Dataset`: mapped outputs over their axes, other outputs as single values.
+
+        Dimensions are named by the axes; those of the elements have names of their own. An input that is mapped along
+        one axis labels it. Missing elements are NaN (NaT for times), which makes floats of ints.
+
+        Raises
+        ------
+        GristmillError
+            Two outputs have an axis of one name and different lengths.
+        """
+        import xarray
+
+        lengths: dict[str, int] = {}
+        variables: dict[str, Any] = {}
+        for name, output in self._outputs.items():
+            if not isinstance(output, MappedOutput):
+                variables[name] = xarray.Variable((), _boxed(self[name]))
+                continue
+            data = output.labelled()
+            own = output.axes[: data.ndim] if output.space.places is not None else output.axes
+            for axis, length in zip(own, data.shape, strict=False):
+                if lengths.setdefault(axis, length) != length:
+                    raise GristmillError(
+                        f"a dataset has one length for each axis: {name!r} has {length} along {axis!r}, another output "
+                        f"{lengths[axis]}; ask for them one by one, or rename an axis"
+                    )
+            inside = (f"{name}_{k}" for k in range(data.ndim - len(own)))
+            variables[name] = xarray.Variable((*own, *inside), data)
+        coordinates = {
+            name: xarray.Variable((one.axis,), _line(one.values))
+            for name, one in self._inputs.items()
+            if lengths.get(one.axis) == len(one.values)
+        }
+        return xarray.Dataset(variables, coordinates)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """Return a `pandas.DataFrame` with a row for each index of the outputs' common space, as `rows` gives them.
+
+        The index has a level for each axis. Inputs that are mapped along one axis are columns before the outputs;
+        missing elements are None, which pandas shows as NaN among numbers.
+        """
+        import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+
+        mapped = self._mapped
+        space = self._widest("to_dataframe()").space if mapped else Space()
+        positions = np.arange(space.size)
+        along = dict(zip(space.axes, space.coordinates(positions), strict=True))
+        columns: dict[str, Any] = {}
+        for name, one in self._inputs.items():
+            if one.axis in along and len(one.values) > int(along[one.axis].max(initial=-1)):
+                columns[name] = pd.Series([one.values[k] for k in along[one.axis].tolist()])
+        for name, output in mapped.items():
+            columns[name] = pd.Series(output.at(space, positions), dtype=None if space.size else object)
+        frame = pd.DataFrame(columns)
+        if len(space.axes) == 1:
+            frame.index = pd.Index(positions, name=space.axes[0])
+        elif space.axes:
+            frame.index = pd.MultiIndex.from_arrays(list(along.values()), names=space.axes)
+        return frame
+
+    @property
+    def _mapped(self) -> dict[str, MappedOutput]:
+        return {name: value for name, value in self._outputs.items() if isinstance(value, MappedOutput)}
+
+    def _widest(self, what: str) -> MappedOutput:
+        """The output whose space has the axes of all others."""
+        mapped = self._mapped
+        widest = max(mapped.values(), key=lambda output: len(output.axes))
+        odd = [name for name, output in mapped.items() if not set(output.axes) <= set(widest.axes)]
+        if odd:
+            raise GristmillError(
+                f"{what} needs one space: {odd[0]!r} has axes {list(mapped[odd[0]].axes)}, which are not all among "
+                f"{list(widest.axes)} of {widest.name!r}; ask for them one by one"
+            )
+        for output in mapped.values():
+            for axis, length in zip(output.axes, output.space.shape, strict=True):
+                if length != widest.space.shape[widest.axes.index(axis)]:
+                    raise GristmillError(
+                        f"{what} needs one space: along {axis!r}, {output.name!r} and {widest.name!r} differ; "
+                        "ask for them one by one"
+                    )
+        return widest
+
     def __repr__(self) -> str:
         parts = [repr(v) if isinstance(v, MappedOutput) else name for name, v in self._outputs.items()]
         return f"<MapResult {', '.join(parts)}; {self.stats.computed} computed, {self.stats.cached} cached>"
+
+
+def _boxed(value: Any) -> Any:
+    """A value as an array without dimensions, whatever it is."""
+    box = np.empty((), dtype=object)
+    box[()] = value
+    return np.asarray(value) if isinstance(value, bool | int | float | complex | str | np.generic) else box
+
+
+def _line(values: "Sequence[Any] | np.ndarray[Any, Any]") -> Any:
+    """Labels as an array of one dimension, whatever they are."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return values
+    kinds = set(map(type, values))
+    if len(kinds) == 1 and kinds <= {bool, int, float, complex, str}:
+        return np.array(values)
+    array = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):  # numpy would look into values that are lists
+        array[place] = value
+    return array
 
 
 @dataclass(frozen=True)

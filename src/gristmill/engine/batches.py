@@ -26,21 +26,21 @@ class BatchSizer:
         self._size = 1
         self.seconds_per_item: float | None = None
         """Marginal wall time of an item, once a batch has ended."""
-        self.cpu_share: float | None = None
-        """How much of the wall time is CPU time, once a batch has ended that tells."""
+        self.busy_share: float | None = None
+        """How much of the wall time a thread computes, once a batch has ended that tells."""
 
     def next(self, left: int) -> int:
         """Return the size of the next batch when `left` items are left to be sent."""
         share = -(-left // (2 * self.width)) if self.width > 1 else left
         return max(1, min(self._size, share, left))
 
-    def learn(self, items: int, seconds: float, cpu_seconds: float | None = None) -> None:
-        """Take in that a batch of `items` took `seconds`, of which the CPU was busy for so many."""
+    def learn(self, items: int, seconds: float, busy_seconds: float | None = None) -> None:
+        """Take in that a batch of `items` took `seconds`, in so many of which it computed."""
         if not items:
             return
-        if cpu_seconds is not None and seconds > 0:
-            share = min(cpu_seconds / seconds, 1.0)
-            self.cpu_share = share if self.cpu_share is None else (self.cpu_share + share) / 2
+        if busy_seconds is not None and seconds > 0:
+            share = min(busy_seconds / seconds, 1.0)
+            self.busy_share = share if self.busy_share is None else (self.busy_share + share) / 2
         now = seconds / items
         before = self.seconds_per_item
         self.seconds_per_item = now if before is None else _MEMORY * before + (1 - _MEMORY) * now

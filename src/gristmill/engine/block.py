@@ -119,7 +119,7 @@ class Block:
         dead = self._job.dead[argument.source]
         if isinstance(argument, Element):
             return np.asarray(dead[self._elements(argument, self._positions)])
-        return slices.lacking(argument, self._job, self._positions) if runner.node.errors == "skip" else none
+        return slices.lacking(argument, self._job, self._positions) if runner.node.errors != "drop" else none
 
     def _run_step(self, number: int, runner: Runner, rows: Array) -> None:
         columns = self._digests(runner, rows)
@@ -279,6 +279,12 @@ class Block:
                 load_input(runner.constants[argument.parameter]), given.digest
             )
             return () if still else range(len(rows))
+        name = argument.source
+        if name in self._columns:
+            if Filed not in set(map(type, self._columns[name].forms)):
+                return ()
+        elif not self._source(name).holds_files:
+            return ()
         held = enumerate(self._held_files(argument, rows))
         return [k for k, pairs in held if not all(itertools.starmap(_is_still, pairs))]
 
@@ -296,15 +302,14 @@ class Block:
                 )
             return
         source = self._source(name)
-        if not source.holds_files:
-            return
         if isinstance(argument, Element):
             elements = self._elements(argument, self._positions[rows])
             for pair in _identified(source, elements):
                 yield (pair,)
             return
         for elements, _ in slices.parts(argument, self._job, self._positions[rows]):
-            yield _identified(source, elements)
+            has = slices.there(argument, self._job, elements)
+            yield _identified(source, elements if has is None else elements[has])
 
     def _release(self, calls: "_Calls", places: Array) -> None:
         self._worker.claims.drop(_pick(calls.keys, places[calls.claimed[places]], len(calls.rows)))
@@ -506,7 +511,7 @@ class Block:
             if shared is not None:
                 found.append(shared)
                 continue
-            values = self._gather(argument.source, elements)
+            values = self._gather(argument, elements)
             if values is None:
                 readable[k] = False
                 found.append(None)
@@ -523,7 +528,7 @@ class Block:
         """What a call reads a slice with; what it finds damaged is lost, and so is what the call returns then."""
         name = argument.source
         source = self._source(name)
-        if len(gone := slices.vanished(source, elements)):
+        if len(gone := slices.vanished(source, argument, self._job, elements)):
             self._report.lost += [Lost(name, position) for position in gone.tolist()]
             readable[0] = False
             return None
@@ -531,17 +536,21 @@ class Block:
         def lost(positions: Array) -> None:
             self._unread.setdefault(row, []).extend(Lost(name, p) for p in positions.tolist())
 
-        return slices.reader(source, argument, elements, part, lost)
+        return slices.reader(source, argument, self._job, elements, part, lost)
 
-    def _gather(self, name: str, elements: Array) -> Sequence[Any] | None:
+    def _gather(self, argument: Slice | Span, elements: Array) -> Sequence[Any] | None:
         """The elements of a slice, or None where some are lost."""
-        source = self._source(name)
+        source = self._source(argument.source)
+        has = slices.there(argument, self._job, elements)
+        stored = elements if has is None else elements[has]
         try:
-            return [source.load(form) for form in source.forms(elements)]
+            values: Sequence[Any] = [source.load(form) for form in source.forms(stored)]
         except IntegrityError:
-            whole = np.ones(len(elements), dtype=bool)
-            values = self._one_by_one(name, elements, whole, writable=True)
-            return values if whole.all() else None
+            whole = np.ones(len(stored), dtype=bool)
+            values = self._one_by_one(argument.source, stored, whole, writable=True)
+            if not whole.all():
+                return None
+        return slices.completed(argument, self._job, elements, has, values)
 
 
 def _identified(source: Source, elements: Array) -> Iterable[tuple[Any, bytes]]:

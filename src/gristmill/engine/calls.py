@@ -473,7 +473,7 @@ def describe_failure(position: int, step: int, error: BaseException, *, portable
     text = "".join(traceback.format_exception(error))
     if not portable:
         return Failure(position, step, error, text)
-    return Failure(position, step, _survivor(error), text)
+    return Failure(position, step, survivor(error), text)
 
 
 def users_traceback(error: BaseException) -> Any:
@@ -486,7 +486,7 @@ def users_traceback(error: BaseException) -> Any:
     return trace
 
 
-def _survivor(error: BaseException) -> BaseException:
+def survivor(error: BaseException) -> BaseException:
     """Return `error`, or what says the same if pickle cannot carry it there and back."""
     with contextlib.suppress(BaseException):  # a user's __reduce__ or __init__ may raise anything
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own pickle

@@ -172,7 +172,7 @@ class _Pool:
         if any(step.node.is_async for step in run.stage.steps):
             return ExecutorSpec("async", spec.width)
         work = (known.seconds_per_item or 0.0) * left
-        if known.cpu_share is not None and known.cpu_share < WAITING_SHARE and work > THREAD_SECONDS:
+        if known.busy_share is not None and known.busy_share < WAITING_SHARE and work > THREAD_SECONDS:
             return ExecutorSpec("threaded", spec.width)
         parallel = ExecutorSpec("parallel", spec.width)
         if parallel in self._made or work > PROCESS_SECONDS:

@@ -44,7 +44,7 @@ def value(argument: Argument, job: Job, source: Callable[[str], Source], positio
         forms = read.forms(job.space.elements(where, argument.axes, _space(job, argument.source)))
         return deliver(forms, read.load, writable=True)[0]
     elements, part = next(slices.parts(argument, job, where))
-    return slices.gathered(read, argument, elements, part)
+    return slices.gathered(read, argument, job, elements, part)
 
 
 def _space(job: Job, source: str) -> Space:

@@ -29,6 +29,25 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """The errors that stand in the places of elements whose calls failed."""
+
+    causes: Array
+    """For each element its place in `errors`; -1 where there is none."""
+    errors: tuple[Any, ...]
+    digests: bytes
+    """Of the errors, 16 bytes each."""
+
+    def identities(self, elements: Array) -> Array:
+        """Return the digests of the errors of elements that have one, as 16-byte items."""
+        return np.asarray(np.frombuffer(self.digests, dtype="V16")[self.causes[elements]])
+
+    def at(self, elements: Array) -> list[Any]:
+        """Return the errors of elements that have one."""
+        return [self.errors[k] for k in self.causes[elements].tolist()]
+
+
+@dataclass(frozen=True)
 class Job:
     """What a worker needs to run batches of one stage."""
 
@@ -42,5 +61,7 @@ class Job:
     """Whether arguments are identified again after each call."""
     fail_fast: bool
     """Whether a failure is a reason to start no more calls."""
+    passed: Mapping[str, Passed]
+    """What functions that want errors are handed for these elements."""
     sources: Mapping[str, Any]
     """Where arguments from outside the stage are: a `Source` each, or a `SourceRef` while the job travels."""

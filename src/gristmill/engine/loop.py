@@ -8,20 +8,24 @@ complete.
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from gristmill.engine.apart import set_apart, take_over, wants_errors
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
+from gristmill.engine.causes import with_errors
+from gristmill.engine.chunked import open_input
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
+from gristmill.engine.job import Passed
 from gristmill.engine.report import BatchReport, Failure
-from gristmill.engine.sources import OutputSource, Source, open_input
+from gristmill.engine.sources import OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import IntegrityError, WorkerDiedError
@@ -158,6 +162,8 @@ class Loop:
         self._faults = FaultWatch(stores, on_store_error, observers, run_id)
         self._stages = list(plan.stages)
         self._active: dict[int, _Active] = {}
+        self._apart: dict[int, int | None] = {}
+        """By stages that want errors: the stage of their calls that get none, if there are both."""
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
@@ -215,15 +221,15 @@ class Loop:
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _start_stages(self) -> None:
-        while (tree := self._start_until_tree()) is not None:
-            self._grow(tree)
+        while (stage := self._start_ready()) is not None:
+            self._grow(stage)
 
-    def _start_until_tree(self) -> Stage | None:
-        """Start the stages that are ready, up to a tree reduction, which has to be replaced first."""
+    def _start_ready(self) -> Stage | None:
+        """Start the stages that are ready, up to one that has to be replaced by several first."""
         for stage in self._stages:
             if stage.number in self._active or not self._is_ready(stage):
                 continue
-            if stage.is_tree:
+            if stage.is_tree or (stage.number not in self._apart and wants_errors(stage)):
                 return stage
             with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
                 self._stores.refresh()
@@ -231,7 +237,10 @@ class Loop:
         return None
 
     def _grow(self, stage: Stage) -> None:
-        """Put the levels of a tree reduction in the place of what stands for them."""
+        """Put the levels of a tree reduction in the place of what stands for them; set calls without errors apart."""
+        if not stage.is_tree:
+            self._set_apart(stage)
+            return
         name = next(a.source for a in stage.steps[0].arguments if isinstance(a, Tree))
         sources = {a.source for a in stage.steps[0].arguments if not isinstance(a, Constant)}
         spaces = self._spaces(sources)
@@ -239,6 +248,18 @@ class Loop:
         free = 1 + max(one.number for one in self._stages)
         at = self._stages.index(stage)
         self._stages[at : at + 1] = levels(stage, kept, spaces[name], self._dead(stage).get(name), free)
+
+    def _set_apart(self, stage: Stage) -> None:
+        """Have the calls of a stage that get no errors made before it."""
+        whole = None
+        if self._stores.private is not None:
+            space = self._plan.space(stage, self._spaces(self._sources(stage)))
+            free = 1 + max(one.number for one in self._stages)
+            whole = set_apart(stage, space, self._dead(stage), self.outcome.stages, free)
+        self._apart[stage.number] = None if whole is None else whole.number
+        if whole is not None:
+            at = self._stages.index(stage)
+            self._stages[at : at + 1] = [whole, replace(stage, after=stage.after | {whole.number})]
 
     def _start_stage(self, stage: Stage) -> None:
         active = self._start(stage)
@@ -254,10 +275,16 @@ class Loop:
         return all(number in self._active and self._active[number].complete for number in stage.after)
 
     def _start(self, stage: Stage) -> _Active:
-        sources = self._sources(stage)
-        run = StageRun(self._plan, stage, sources, self._spaces(sources), self._stores, self._dead(stage))
+        sources, dead = self._sources(stage), self._dead(stage)
+        passed: Mapping[str, Passed] = {}
+        if self._stores.private is not None:  # nowhere else may be kept what is made of errors
+            stage, passed = with_errors(stage, dead, self.outcome.stages)
+        spaces = self._spaces(sources)
+        run = StageRun(self._plan, stage, sources, spaces, self._stores, dead, passed=passed)
         run.check_mutation = self._check_mutation
         run.fail_fast = self._stop_at_failure
+        if (whole := self._apart.get(stage.number)) is not None:
+            take_over(run, self.outcome.stages.pop(whole))
         missing = run.examine(np.arange(run.size), files=True)
         active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
         self._enqueue(active, missing)
@@ -411,7 +438,7 @@ class Loop:
         self._recompute(self._on_landed(active.run, positions))
 
     def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
-        active.sizer.learn(len(flight.positions), report.seconds, report.cpu_seconds)
+        active.sizer.learn(len(flight.positions), report.seconds, report.busy_seconds)
         self.outcome.bytes_written += report.bytes_written
         self._faults.check(report.fault)
         again = active.run.record(flight.positions, report)

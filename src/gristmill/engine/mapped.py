@@ -6,12 +6,13 @@ are asked for.
 
 import itertools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gristmill.engine.deliver import assemble, read_only
+from gristmill.engine.failed import ItemError
 from gristmill.engine.sources import OutputSource
 from gristmill.errors import GristmillError, IntegrityError
 from gristmill.identity.digest import merkle
@@ -51,10 +52,21 @@ class MappedOutput:
         Where they are.
     mend
         Called with positions among which some cannot be read: makes them readable, or raises.
+    causes
+        Gives, for the positions of missing elements, the failed calls that are why, None for those without one.
+    stand_ins
+        Gives what is read in their places; without it, reading them is an error.
     """
 
     def __init__(
-        self, name: str, space: Space, elements: OutputSource, mend: Callable[[Array], None]
+        self,
+        name: str,
+        space: Space,
+        elements: OutputSource,
+        mend: Callable[[Array], None],
+        *,
+        causes: Callable[[Array], Sequence[ItemError | None]] | None = None,
+        stand_ins: Callable[[Array], Sequence[Any]] | None = None,
     ) -> None:
         self.name = name
         self.space = space
@@ -63,6 +75,8 @@ class MappedOutput:
         """Where they are."""
         self.mend = mend
         """Makes positions readable of which some cannot be read, or raises."""
+        self._causes = causes
+        self._stand_ins = stand_ins
         self._array: Array | None = None
 
     @property
@@ -104,6 +118,17 @@ class MappedOutput:
         """
         mask: Array = assemble(self.elements.missing.tolist(), self.space, "array")
         return mask
+
+    @property
+    def errors(self) -> list[ItemError]:
+        """The failed calls that are why elements are missing, each once: those of this output, and what they need.
+
+        They are among `result.errors`. An output that was loaded from a run record has none.
+        """
+        if self._causes is None:
+            return []
+        causes = self._causes(np.flatnonzero(self.elements.missing))
+        return list(dict.fromkeys(one for one in causes if one is not None))
 
     def __len__(self) -> int:
         return self.space.shape[0]
@@ -162,7 +187,7 @@ class MappedOutput:
             Elements are missing, because their calls failed.
         """
         every = np.arange(self.space.size)
-        self._check_complete(every)
+        self._check_complete(every, stand_ins=False)
         return root(self.space, self.elements.digests(every).tobytes())
 
     def tolist(self) -> list[Any]:
@@ -186,7 +211,10 @@ class MappedOutput:
             raise GristmillError(
                 f"{self.name!r} is ragged, which no masked array is; use .tolist() and .missing"
             )
-        there = np.flatnonzero(self.elements.locators != MISSING)
+        there = np.flatnonzero(~self.elements.missing)
+        if len(there) == self.space.size:
+            whole = np.asarray(self)
+            return np.ma.MaskedArray(whole, np.zeros(whole.shape, dtype=bool))
         values = assemble(self._values(there), _line(len(there)), "array")
         data = np.zeros((self.space.size, *values.shape[1:]), dtype=values.dtype)
         data[there] = values
@@ -194,6 +222,16 @@ class MappedOutput:
         mask[there] = False
         shape = self.space.shape + data.shape[1:]
         return np.ma.MaskedArray(data.reshape(shape), mask.reshape(shape))
+
+    def labelled(self) -> Array:
+        """Return what tables and datasets are made of: an array, masked where elements are missing.
+
+        Of a ragged output an object array of arrays, with None where elements are missing.
+        """
+        if self.space.places is None:
+            return self.masked() if self.elements.missing.any() else np.asarray(self)
+        every = np.arange(self.space.size)
+        return np.asarray(assemble(self._values(every, absent=None), self.space, "array"))
 
     @property
     def zarr(self) -> "ZarrArray[Any]":
@@ -267,6 +305,8 @@ class MappedOutput:
 
     def _layout(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Shape of the elements and dtype of the whole: from the segments' headers where those tell."""
+        if self._has_stand_ins:
+            return (), np.dtype(object)
         there = self.elements.locators[self.elements.locators != MISSING]
         kinds = set()
         for segment, _, _ in self.elements.index.runs(there):
@@ -285,7 +325,7 @@ class MappedOutput:
         return array.shape[1:], array.dtype
 
     def _read_array(self) -> Array:
-        if self.space.places is not None:
+        if self.space.places is not None or self._has_stand_ins:
             return np.asarray(assemble(self._values(np.arange(self.space.size)), self.space, "array"))
         packed = self._retry(self.elements.packed, np.arange(self.space.size))
         if packed is not None:
@@ -300,13 +340,20 @@ class MappedOutput:
                 array[position] = value
         return array.reshape(self.space.shape + shape)
 
-    def _check_complete(self, positions: Array) -> None:
+    @property
+    def _has_stand_ins(self) -> bool:
+        return self._stand_ins is not None and bool(self.elements.missing.any())
+
+    def _check_complete(self, positions: Array, *, stand_ins: bool = True) -> None:
+        if stand_ins and self._stand_ins is not None:
+            return
         missing = np.flatnonzero(self.elements.locators[positions] == MISSING)
         if len(missing):
             index = self.space.index(int(positions[missing[0]]))
             raise GristmillError(
                 f"{len(missing)} of {len(positions)} elements of {self.name!r} are missing, the first at {index}: "
-                "their calls failed (see result.errors). Use .masked() for a masked array, or .tolist()"
+                "their calls failed (see result.errors) or were not asked for. Use .masked() for a masked array, or "
+                ".tolist()"
             )
 
     def _values(self, positions: Array, *, absent: Any = IntegrityError) -> list[Any]:
@@ -318,6 +365,10 @@ class MappedOutput:
         if len(there) == len(positions):
             return list(found)
         values = [absent] * len(positions)
+        if self._stand_ins is not None:
+            places = np.flatnonzero(self.elements.locators[positions] == MISSING)
+            for place, error in zip(places.tolist(), self._stand_ins(positions[places]), strict=True):
+                values[place] = error
         for place, value in zip(there.tolist(), found, strict=True):
             values[place] = value
         return values

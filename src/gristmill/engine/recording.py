@@ -223,7 +223,8 @@ def _entries(stage: Stage) -> list[_Entry]:
 def _node(entry: _Entry, run: StageRun | None) -> NodeRecord:
     step, name = entry.step, node_name(entry.step.node)
     if entry.output is None:
-        return NodeRecord(name, step.outputs, step.prefix.hex(), step.node.cache)
+        made = step if run is None else run.stage.steps[entry.number]  # of errors, perhaps
+        return NodeRecord(name, step.outputs, step.prefix.hex(), made.node.cache)
     known = run is not None and run.is_spread(entry.number)
     space = run.spread(entry.number).space if run is not None and known else Space()
     group = elements_group(step.prefix, entry.output).hex()

@@ -35,8 +35,8 @@ class BatchReport:
     lost: list[Lost] = field(default_factory=list)
     seconds: float = 0.0
     """Wall time of the batch, flush included."""
-    cpu_seconds: float | None = None
-    """CPU time of the thread that ran the batch; None where others ran its calls."""
+    busy_seconds: float | None = None
+    """Of these, how long its thread used a CPU or waited for one; None where others ran its calls."""
     bytes_written: int = 0
     """Where the batch ran in another process."""
     fault: str = ""

@@ -16,7 +16,7 @@ from gristmill.engine.deliver import Shared, as_form
 from gristmill.engine.stores import Stores
 from gristmill.errors import InputError, IntegrityError
 from gristmill.identity.types import SIZE
-from gristmill.plan.inputs import GivenOutput, MappedInput
+from gristmill.plan.inputs import MappedInput
 from gristmill.storage.columns import Codec, Packed, pack, unpack
 from gristmill.storage.elements import SCALARS, Made, Pickled, pickle_value
 from gristmill.storage.index import MISSING, KeyIndex
@@ -222,14 +222,6 @@ class OutputSource:
         )
 
 
-def open_input(given: MappedInput | GivenOutput) -> Source:
-    """Return what an input's elements are read through, in the process that has it."""
-    if isinstance(given, GivenOutput):
-        source: Source = given.output.elements
-        return source
-    return InputSource(given)
-
-
 def as_slice(positions: Array) -> slice | None:
     """Return consecutive `positions` as a slice, or None."""
     count = len(positions)
@@ -277,10 +269,10 @@ class PublishedOutput:
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
         storage = stores.at(self.location)
-        rows = _map(self.rows, np.dtype(np.int64)).reshape(-1, 2)
+        rows = map_file(self.rows, np.dtype(np.int64)).reshape(-1, 2)
         index = storage.index(self.group)
         storage.refresh()
-        digests = _map(self.digests, DIGEST)
+        digests = map_file(self.digests, DIGEST)
         maker = self.maker.open(stores) if self.maker else None
         return OutputSource(storage, index, index.locators(rows), self.output, digests, maker)
 
@@ -291,14 +283,14 @@ class _MappedFile:
     def __init__(self, ref: PublishedInput) -> None:
         self._ref = ref
         self.holds_files = ref.holds_files
-        self._digests = _map(ref.digests, DIGEST)
+        self._digests = map_file(ref.digests, DIGEST)
         if ref.shape is not None:
-            self._array = _map(ref.values, np.dtype(ref.dtype)).reshape(ref.shape)
+            self._array = map_file(ref.values, np.dtype(ref.dtype)).reshape(ref.shape)
         elif ref.codec is not None:
-            self._array = _map(ref.values, np.dtype(ref.dtype))
+            self._array = map_file(ref.values, np.dtype(ref.dtype))
         else:
-            self._array = _map(ref.values, np.dtype(np.uint8))
-            self._bounds = _map(ref.values + ".bounds", np.dtype(np.int64))
+            self._array = map_file(ref.values, np.dtype(np.uint8))
+            self._bounds = map_file(ref.values + ".bounds", np.dtype(np.int64))
 
     def digests(self, positions: Array) -> Array:
         """Return the elements' digests as 16-byte items."""
@@ -329,7 +321,8 @@ def load_input(form: object) -> Any:
     return form.copy() if isinstance(form, np.ndarray) else form
 
 
-def _map(path: str, dtype: np.dtype[Any]) -> Array:
+def map_file(path: str, dtype: np.dtype[Any]) -> Array:
+    """Return a file's content as an array that is read when it is used."""
     if not Path(path).stat().st_size:
         return np.empty(0, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)

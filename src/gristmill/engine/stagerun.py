@@ -3,7 +3,7 @@
 It computes keys and looks them up for whole blocks of positions; it starts nothing itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from gristmill.engine import given, slices
 from gristmill.engine.interrupts import Interrupts
-from gristmill.engine.job import Job, Task
+from gristmill.engine.job import Job, Passed, Task
 from gristmill.engine.maker import Maker
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import DIGEST, OutputSource, Source, take
@@ -63,6 +63,8 @@ class StageRun:
         Where its results are looked up.
     dead
         For each upstream output of the same run, the positions that have no value (failed or skipped).
+    passed
+        The errors for those of these positions that a step wants to be handed errors for.
     repair
         Put back files that calls returned and that are missing; otherwise nothing is written.
     """
@@ -76,6 +78,7 @@ class StageRun:
         stores: Stores,
         dead: Mapping[str, Array],
         *,
+        passed: Mapping[str, Passed] | None = None,
         repair: bool = True,
     ) -> None:
         self.plan = plan
@@ -103,6 +106,7 @@ class StageRun:
         self._spread: dict[int, Spread] = {}
         self._step_of = {name: k for k, step in enumerate(stage.steps) for name in step.outputs}
         self._upstream_dead: dict[str, Array] = {}
+        self._passed = passed or {}
         self._unwanted = 0
         if (unwanted := plan.unwanted(self.space)) is not None:
             self.dead = [mask | unwanted for mask in self.dead]
@@ -112,23 +116,18 @@ class StageRun:
     @property
     def job(self) -> Job:
         """What a worker needs; its sources are this process's."""
-        return Job(
-            self.space,
-            self._tasks,
-            self._spaces,
-            self._upstream_dead,
-            self.check_mutation,
-            self.fail_fast,
-            self.sources,
-        )
+        return self._job(self._tasks, self.sources)
 
     def _job_of(self, step: Step) -> Job:
         """What is needed to make one call of a step, wherever its arguments come from."""
         names = {argument.source for argument in step.arguments if not isinstance(argument, Constant)}
         sources = {name: self._source(name) for name in names}
-        tasks = (Task.of(step),)
+        return self._job((Task.of(step),), sources)
+
+    def _job(self, tasks: tuple[Task, ...], sources: Mapping[str, Source]) -> Job:
+        dead = self._upstream_dead
         return Job(
-            self.space, tasks, self._spaces, self._upstream_dead, self.check_mutation, self.fail_fast, sources
+            self.space, tasks, self._spaces, dead, self.check_mutation, self.fail_fast, self._passed, sources
         )
 
     def examine(self, positions: Array, *, files: bool = False) -> Missing:
@@ -174,6 +173,13 @@ class StageRun:
             self._kill(failure.position, failure.step)
         self.computed += sum(report.computed[k] for k in self._own)
         return self.examine(positions).positions
+
+    def absorb(self, failures: Sequence[Failure], computed: int) -> None:
+        """Take in what became of calls that were made for this stage in another one."""
+        for failure in failures:
+            self.failures[failure.position, failure.step] = failure
+            self._kill(failure.position, failure.step)
+        self.computed += computed
 
     def forget(self, step: int, positions: Array) -> tuple[Array, Array]:
         """Take back calls whose bytes are lost; return those that were found so far, and their locators."""
@@ -287,7 +293,7 @@ class StageRun:
                 elif isinstance(argument, Element):
                     space = self._spaces[argument.source]
                     self.dead[k] |= mask[self.space.elements(everything, argument.axes, space)]
-                elif step.node.errors == "skip":
+                elif step.node.errors != "drop":
                     self.dead[k] |= slices.lacking(argument, job, everything)
 
     def _kill(self, position: int, step: int) -> None:

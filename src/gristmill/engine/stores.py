@@ -1,5 +1,6 @@
 """The stores of one run: the one that is kept, and a private one for what `cache=False` keeps nothing of."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +68,11 @@ class Stores:
     def epoch(self) -> int:
         """Grows whenever there may be more to find than before."""
         return self.kept.epoch + (self.private.epoch if self.private else 0)
+
+    @staticmethod
+    def needs_private(nodes: Iterable[Node]) -> bool:
+        """Whether a run of `nodes` may make what nobody keeps."""
+        return any(not node.cache or node.errors == "pass" for node in nodes)
 
     def of(self, node: Node) -> LocalStorage:
         """Return where the results of `node` go."""

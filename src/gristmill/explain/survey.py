@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gristmill.engine.sources import Source, open_input
+from gristmill.engine.chunked import open_input
+from gristmill.engine.sources import Source
 from gristmill.engine.spread import unreadable
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores

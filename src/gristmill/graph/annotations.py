@@ -4,12 +4,15 @@ Owns which part of a value travels along an edge; which types go together is in 
 values, and refuses only what surely cannot work.
 """
 
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from gristmill.errors import GraphError
-from gristmill.graph.compatible import compatible, element, holds_many, shown
+from gristmill.graph.compatible import compatible, element, elements_fit, holds_many, shown
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
+
+Form = Literal["array", "list", "zarr", "lazy"]
+"""How a reduction's argument is delivered: assembled, or as something that reads elements when they are asked for."""
 
 
 class Edge(NamedTuple):
@@ -41,9 +44,50 @@ def check_annotations(graph: Graph) -> None:
         for name in taker.parameters:
             if name in graph.outputs:
                 _check(graph, Edge(graph.producer(name), taker, name))
+        if taker.reduce is not None:
+            _check_partial(taker, taker.own_name(taker.reduce))
+
+
+def asked_form(node: Node, own: str) -> Form:
+    """How a reduction's argument is delivered: as the parameter's annotation asks.
+
+    Parameters
+    ----------
+    node, own
+        Whose, and its own name of the parameter.
+
+    Raises
+    ------
+    GraphError
+        Errors cannot be passed in that form.
+
+    Examples
+    --------
+    >>> from gristmill.graph.node import node
+    >>> def total(values: list[int]): ...
+    >>> asked_form(node(total), "values")
+    'list'
+    """
+    hint = node.annotations.get(own)
+    kind = get_origin(hint) or hint
+    if kind is list:
+        return "list"
+    where, name = getattr(kind, "__module__", ""), getattr(kind, "__name__", "")
+    if (where.partition(".")[0], name) == ("gristmill", "MappedOutput"):
+        return "lazy"
+    if (where.partition(".")[0], name) != ("zarr", "Array"):
+        return "array"
+    if node.errors == "pass":
+        raise GraphError(
+            f"{node.name} takes {own}: zarr.Array, which cannot hold errors, and has errors='pass'; annotate {own} as "
+            "list, np.ndarray or MappedOutput, or say errors='drop'"
+        )
+    return "zarr"
 
 
 def _check(graph: Graph, edge: Edge) -> None:
+    if _reduced(graph, edge):
+        asked_form(edge.taker, edge.taker.own_name(edge.name))
     wanted = edge.taker.annotations.get(edge.taker.own_name(edge.name), Any)
     # pydantic converts what it is given.
     if wanted is Any or hasattr(edge.taker.function, "model_fields"):
@@ -56,12 +100,22 @@ def _check(graph: Graph, edge: Edge) -> None:
             f"but gets many elements of {_array(graph, edge)}; "
             f"map it with a mapspec, or annotate {_own(edge)} as list or np.ndarray",
         )
-    if not compatible(given, element(wanted, depth)):
+    if not (elements_fit(given, wanted, depth) if depth else compatible(given, wanted)):
         each = "each element of " if depth else ""
         raise GraphError(
             f"{edge.taker.name} takes {_own(edge)}: {shown(wanted)}, but {edge.maker.name} returns "
             f"{shown(edge.maker.annotations['return'])}{f' ({each}{edge.name})' if each else ''}; "
             "correct one of the annotations, or build the pipeline with validate_types=False",
+        )
+
+
+def _check_partial(node: Node, own: str) -> None:
+    """See that a tree reduction takes lists of what it returns."""
+    made, wanted = node.annotations.get("return", Any), node.annotations.get(own, Any)
+    if len(node.output_names) == 1 and not elements_fit(made, wanted, 1):
+        raise GraphError(
+            f"{node.name} reduces {own}: {shown(wanted)} level by level, so it gets lists of what it returns, which is "
+            f"{shown(made)}; make them the same, or build the pipeline with validate_types=False"
         )
 
 

@@ -7,12 +7,15 @@ everything, and so do base classes, protocols, and array-likes among each other.
 import inspect
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping
 from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin
 
 SCALARS = (bool, int, float, complex, str, bytes, bytearray, type(None))
 TOWER = {bool: 0, int: 1, float: 2, complex: 3}
 """Each of these may stand for those with a higher number (PEP 484, "The numeric tower")."""
+
+_CONTAINERS = frozenset({"builtins", "collections.abc", "collections"})
+"""Modules whose generic classes have what is in them as arguments."""
 
 
 def compatible(given: Any, wanted: Any) -> bool:
@@ -52,6 +55,19 @@ def element(container: Any, depth: int = 1) -> Any:
     return container
 
 
+def elements_fit(given: Any, wanted: Any, depth: int) -> bool:
+    """Whether many values of type `given` may be passed where a reduction over `depth` axes is annotated.
+
+    Examples
+    --------
+    >>> elements_fit(int, list[float], 1), elements_fit(str, list[int] | None, 1)
+    (True, False)
+    >>> elements_fit(int, list[list[str]], 2)
+    False
+    """
+    return any(_holds(given, one, depth) for one in _alternatives(wanted) if not _holds_one(_class(one)))
+
+
 def shown(hint: Any) -> str:
     """An annotation as its author would write it.
 
@@ -71,6 +87,10 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
         return _alternatives(hint.__supertype__)
     if get_origin(hint) is Literal:
         return tuple(type(value) for value in get_args(hint))
+    if isinstance(hint, TypeVar) and (hint.__constraints__ or hint.__bound__):
+        return tuple(
+            one for member in hint.__constraints__ or (hint.__bound__,) for one in _alternatives(member)
+        )
     if isinstance(hint, TypeVar) or hint in {Any, object, typing.NoReturn, typing.Never}:
         return (Any,)
     return (type(None) if hint is None else hint,)
@@ -128,6 +148,8 @@ def _is_text_or_mapping(kind: type) -> bool:
 
 def _is_number(kind: type) -> bool:
     """A scalar of numpy, a Decimal or the like; those convert where Python's tower does not."""
+    if _is_text_or_mapping(kind) or (kind.__module__, kind.__name__) == ("numpy", "datetime64"):
+        return False  # numpy's have __float__ all the same
     return hasattr(kind, "__float__") or hasattr(kind, "__complex__")
 
 
@@ -139,14 +161,63 @@ def _holds_one(kind: type | None) -> bool:
 
 
 def _arguments_fit(given: Any, wanted: Any) -> bool:
-    """Compare what is inside, for containers of one kind of thing on both sides."""
-    inside, expected = _element(given), _element(wanted)
-    return compatible(inside, expected)
+    """Compare what is inside, where both sides say it."""
+    if _is_ndarray(given) or _is_ndarray(wanted):
+        return compatible(_innermost(given), _innermost(wanted))
+    pairs = [(_element(given), _element(wanted))]
+    for several in (_entries, _places):
+        one, other = several(given), several(wanted)
+        if one and other:
+            if len(one) != len(other):
+                return False
+            pairs += zip(one, other, strict=True)
+    return all(compatible(inside, expected) for inside, expected in pairs)
+
+
+def _holds(given: Any, wanted: Any, depth: int) -> bool:
+    """Whether `wanted`, `depth` levels down, may be `given`; an array has one type of numbers at any level."""
+    if not depth:
+        return compatible(given, wanted)
+    if _is_ndarray(wanted):
+        return any(compatible(_innermost(one), _innermost(wanted)) for one in _alternatives(given))
+    return any(_holds(given, one, depth - 1) for one in _alternatives(_element(wanted)))
+
+
+def _is_ndarray(hint: Any) -> bool:
+    kind = get_origin(hint) or hint
+    return (getattr(kind, "__module__", ""), getattr(kind, "__name__", "")) == ("numpy", "ndarray")
+
+
+def _innermost(hint: Any) -> Any:
+    """The type of the numbers in an array, or in sequences of sequences; Any where that is not said."""
+    if _is_ndarray(hint):
+        dtype = get_args(hint)[1:]
+        kind = get_args(dtype[0])[0] if dtype and get_args(dtype[0]) else Any
+        return Any if getattr(kind, "__name__", "") in {"object_", "generic"} else kind
+    kind = _class(hint)
+    if kind is None or not _is_array_like(kind):
+        return hint
+    inside = {type(one): one for one in _alternatives(_element(hint))}
+    return _innermost(next(iter(inside.values()))) if len(inside) == 1 else Any
+
+
+def _entries(hint: Any) -> tuple[Any, ...]:
+    """The types of the keys and of the values of a mapping."""
+    origin = get_origin(hint)
+    is_mapping = inspect.isclass(origin) and origin.__module__ in _CONTAINERS and issubclass(origin, Mapping)
+    return get_args(hint) if is_mapping else ()
+
+
+def _places(hint: Any) -> tuple[Any, ...]:
+    """The types of the places of a tuple that has a certain length."""
+    return get_args(hint) if get_origin(hint) is tuple and Ellipsis not in get_args(hint) else ()
 
 
 def _element(hint: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
-    if not inspect.isclass(origin) or origin.__module__ not in {"builtins", "collections.abc"}:
+    if origin in {Generator, AsyncGenerator}:
+        return arguments[0]
+    if not inspect.isclass(origin) or origin.__module__ not in _CONTAINERS:
         return Any
     if not issubclass(origin, (Collection, Iterable)) or issubclass(origin, Mapping):
         return Any

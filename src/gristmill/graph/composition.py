@@ -9,6 +9,7 @@ from typing import Any
 
 from gristmill.errors import GraphError
 from gristmill.graph.graph import Graph
+from gristmill.graph.names import check_name
 from gristmill.graph.node import Node
 from gristmill.graph.wording import did_you_mean, joined
 
@@ -85,6 +86,24 @@ def renamed(graph: Graph, names: Mapping[str, str]) -> list[Node]:
                 f"{name!r} is no name of this graph{did_you_mean(name, known)}; it has {joined(known)}"
             )
     return [node.renamed(names) for node in graph.nodes]
+
+
+def scoped(graph: Graph, scope: str, keep: Collection[str]) -> list[Node]:
+    """The nodes with `scope` and a dot before every name that has no dot, except those to `keep`.
+
+    Raises
+    ------
+    GraphError
+        The scope is no name, or there is no such name to keep.
+    """
+    known = (*graph.inputs, *graph.outputs)
+    check_name("a pipeline", "scope", scope)
+    for name in keep:
+        if name not in known:
+            raise GraphError(
+                f"{name!r} is no name of this graph{did_you_mean(name, known)}; it has {joined(known)}"
+            )
+    return renamed(graph, {name: f"{scope}.{name}" for name in known if "." not in name and name not in keep})
 
 
 def bound(graph: Graph, values: Mapping[str, Any]) -> list[Node]:

@@ -341,7 +341,8 @@ def node(
     writable
         True to get private copies of array arguments rather than read-only views.
     errors
-        What a reduction does when elements failed: `"skip"` itself, or `"drop"` them and take the rest.
+        What a reduction does when elements failed: `"skip"` itself, `"drop"` them and take the rest, or `"pass"`:
+        take an `ItemError` in the place of each. What it makes of errors is not kept, and made anew in each run.
     output_picker
         `output_picker(result, name)` takes one named output out of a result.
     post_execution_hook

@@ -12,8 +12,8 @@ from gristmill.graph.mapspec import MapSpec
 from gristmill.graph.names import check_name
 from gristmill.graph.wording import did_you_mean, joined
 
-Errors = Literal["skip", "drop"]
-"""What a reduction does with failed elements: skip itself, drop them, or pass them on."""
+Errors = Literal["skip", "drop", "pass"]
+"""What a reduction does with failed elements: skip itself, drop them, or take an error in the place of each."""
 
 
 class Absent:

@@ -6,14 +6,15 @@ Knows nothing of code (fingerprints come through one function), of call keys, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128, xxh3_128_digest
 
 from gristmill.errors import DigestError
 from gristmill.identity import tags
-from gristmill.identity.arrays import Array, buffer_of, content_hash, header
+from gristmill.identity.arrays import Array, buffer_of, content_hash, header, header_of
 from gristmill.identity.classes import identify_code
 from gristmill.identity.columns import hash_items, scalar_digests
 from gristmill.identity.deep import deep_recursion
@@ -30,6 +31,7 @@ __all__ = [
     "digest_array",
     "digest_block",
     "digest_rows",
+    "digest_slabs",
     "merkle",
     "register_digest",
 ]
@@ -159,6 +161,26 @@ def _sub_arrays(array: Array) -> bytes:
     hash_, size, buffer = xxh3_128_digest, array.nbytes // max(1, len(array)), buffer_of(array)
     starts = range(0, len(buffer), size) if size else [0] * len(array)
     return b"".join([hash_(head + hash_(buffer[start : start + size])) for start in starts])
+
+
+def digest_slabs(slabs: Iterable[Array], count: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return what `digest_rows` does for an array that comes in pieces along the first dimension of its rows.
+
+    Parameters
+    ----------
+    slabs
+        C-contiguous, shape (count, part of the first dimension, ...), in order.
+    count
+        How many rows there are.
+    dtype, shape
+        Of a row.
+    """
+    states = [xxh3_128() for _ in range(count)]
+    for slab in slabs:
+        for state, row in zip(states, slab, strict=True):
+            state.update(buffer_of(row))
+    head = PREFIX + header_of(dtype, shape)
+    return b"".join([xxh3_128_digest(head + state.digest()) for state in states])
 
 
 def digest_array(array: Array) -> tuple[Digest, bytes]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_origin
+from typing import Any
 
 import numpy as np
 
 from gristmill.errors import InputError
+from gristmill.graph.annotations import asked_form
 from gristmill.graph.flattening import flat
 from gristmill.graph.graph import Graph
 from gristmill.graph.node import Node
@@ -19,7 +20,6 @@ from gristmill.plan.stage import (
     Constant,
     Element,
     Extent,
-    Form,
     Inner,
     Slice,
     Span,
@@ -225,7 +225,7 @@ class _Compiler:
             raise InputError(
                 f"{node.name} reduces {name!r}, of which each call gets one element; leave out the mapspec"
             )
-        return Tree(own, found.source, found.axes, "list", found.reduced)
+        return Tree(own, found.source, found.axes, "list", found.reduced, found.with_errors)
 
     def _constant(self, node: Node, name: str, value: object, axes: tuple[str | None, ...]) -> Argument:
         """A value that every call gets; of a mapped output that is passed on, the elements that `axes` select."""
@@ -247,21 +247,7 @@ def _reader(
     if all(selected):
         return Element(own, source, tuple(axis for axis in selected if axis))
     reduced = tuple(name for name, axis in zip(dimensions, selected, strict=True) if axis is None)
-    return Slice(own, source, selected, _form(node, own), reduced)
-
-
-def _form(node: Node, own: str) -> Form:
-    """How a reduction's argument is delivered: as the parameter's annotation asks."""
-    hint = node.annotations.get(own)
-    kind = get_origin(hint) or hint
-    if kind is list:
-        return "list"
-    where, name = getattr(kind, "__module__", ""), getattr(kind, "__name__", "")
-    if (where.partition(".")[0], name) == ("zarr", "Array"):
-        return "zarr"
-    if (where.partition(".")[0], name) == ("gristmill", "MappedOutput"):
-        return "lazy"
-    return "array"
+    return Slice(own, source, selected, asked_form(node, own), reduced, with_errors=node.errors == "pass")
 
 
 def _shapes(

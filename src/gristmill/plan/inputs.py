@@ -17,6 +17,7 @@ from gristmill.errors import DigestError, InputError
 from gristmill.identity.digest import digest, digest_block
 from gristmill.identity.files import Encounters
 from gristmill.identity.types import Root
+from gristmill.plan.chunked import ChunkedElements, is_elsewhere
 from gristmill.plan.space import Space
 
 Array = np.ndarray[Any, Any]
@@ -111,6 +112,13 @@ class MappedInput:
             return self._digest_all(), bool(met.places)
 
     def _digest_all(self) -> bytes:
+        if isinstance(self.elements, ChunkedElements):
+            try:
+                return self.elements.digests(self.name)
+            except DigestError:
+                raise
+            except Exception as error:  # its store and its codecs may raise anything
+                raise InputError(f"input {self.name!r} cannot be read: {error!r}") from error
         parts = []
         for start in range(0, len(self.elements), _BLOCK):
             part = self.elements[start : start + _BLOCK]
@@ -182,6 +190,10 @@ def mapped_input(name: str, value: object, axes: tuple[str | None, ...]) -> Mapp
         GivenOutput(name, value).check()
         value = value.tolist()  # indexed into its elements, or by less than all of its axes
     asked = _Asked(f"input {name!r}", "is mapped", f"Pass a list: {name}=[...].")
+    if is_elsewhere(value):
+        _check_dimensions(asked, value, axes)
+        chunked = ChunkedElements(value, tuple(d for d, axis in enumerate(axes) if axis is not None))
+        return MappedInput(name, chunked.shape, chunked)
     return MappedInput(name, *_laid_out(value, axes, asked))
 
 
@@ -252,14 +264,18 @@ def _as_sequence(asked: _Asked, value: object) -> Sequence[Any]:
 def _from_array(
     asked: _Asked, array: Array, axes: tuple[str | None, ...], named: tuple[int, ...]
 ) -> tuple[tuple[int, ...], Elements]:
-    if array.ndim < len(axes):
+    _check_dimensions(asked, array, axes)
+    moved = np.moveaxis(array, named, range(len(named)))
+    shape = moved.shape[: len(named)]
+    return shape, moved.reshape(math.prod(shape), *moved.shape[len(named) :])
+
+
+def _check_dimensions(asked: _Asked, array: Any, axes: tuple[str | None, ...]) -> None:
+    if len(array.shape) < len(axes):
         raise InputError(
             f"{asked.what} is indexed by {_shown(axes)}, so it needs {len(axes)} dimensions; "
             f"its shape is {array.shape}"
         )
-    moved = np.moveaxis(array, named, range(len(named)))
-    shape = moved.shape[: len(named)]
-    return shape, moved.reshape(math.prod(shape), *moved.shape[len(named) :])
 
 
 def _from_nested(

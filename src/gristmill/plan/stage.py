@@ -4,17 +4,16 @@ Everything here is a frozen value that knows names, axes and digests, and nothin
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from gristmill.graph.annotations import Form
 from gristmill.graph.node import Node
 from gristmill.plan.inputs import WholeInput
 from gristmill.plan.space import Space
 
 Array = np.ndarray[Any, Any]
-
-Form = Literal["array", "list", "zarr", "lazy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,8 @@ class Slice:
     """How it is delivered: assembled, or as something that reads elements when they are asked for."""
     reduced: tuple[str, ...]
     """Names of the axes that it takes all of."""
+    with_errors: bool = False
+    """Whether an error stands in the place of an element whose call failed."""
 
     @property
     def is_whole(self) -> bool:
@@ -92,6 +93,7 @@ class Span:
     axes: tuple[str | None, ...] = ()
     reduced: tuple[str, ...] = ("item",)
     is_whole: bool = False
+    with_errors: bool = False
 
     def members(self, position: int) -> Array:
         """Return the elements of one group."""

@@ -65,11 +65,11 @@ def levels(stage: Stage, kept: Space, source: Space, dead: Array | None, number:
         stops = np.minimum(starts + step.node.fan_in, offsets[row] + counts[row])
         sizes = stops - starts
         passes = (sizes == 0) | (sizes == 1) & ((counts[row] > 1) | (level > 1))
-        span = Span(tree.parameter, name, order, starts, stops, passes, initial)
+        span = Span(tree.parameter, name, order, starts, stops, passes, initial, with_errors=tree.with_errors)
         outputs = {} if is_last else {one: f"{one}{LEVEL}{level}" for one in step.outputs}
-        node = replace(step.node, errors="skip").renamed(
-            outputs
-        )  # what failed above has been left out already
+        node = step.node.renamed(outputs)
+        if not tree.with_errors:  # what failed above has been left out already
+            node = replace(node, errors="skip")
         arguments = tuple(span if isinstance(a, Tree) else a for a in step.arguments)
         made = Step(node, step.fingerprint, step.prefix, arguments)
         if is_last:

@@ -47,6 +47,17 @@ def test_what_reduces_another_axis_is_computed_there(executor: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("errors", "expected"), [("skip", [None, None]), ("drop", [24, 25]), ("pass", [None, None])]
+)
+def test_what_was_not_asked_for_counts_as_missing(errors: Any, expected: list[Any], executor: str) -> None:
+    total = node(
+        lambda cell: int(cell.sum()), output_name="column", mapspec="cell[:, j] -> column[j]", errors=errors
+    )
+    result = Pipeline([CELLS, total]).map(INPUTS, fixed_indices={"i": 1}, map_executor=executor)
+    assert result["column"].tolist() == expected
+
+
+@pytest.mark.parametrize(
     ("fixed", "message"),
     [
         ({"k": 1}, "'k', which is no axis"),

@@ -13,6 +13,7 @@ import pydantic
 import pytest
 import zarr
 
+from gristmill import Pipeline
 from gristmill.errors import GraphError
 from gristmill.graph.annotations import check_annotations
 from gristmill.graph.compatible import compatible, holds_many
@@ -43,6 +44,8 @@ class Pair(typing.NamedTuple):
 
 UserId = NewType("UserId", int)
 T = TypeVar("T")
+BOUND = TypeVar("BOUND", bound=int)
+EITHER = TypeVar("EITHER", str, bytes)
 
 FITTING: list[tuple[Any, Any]] = [
     (int, float),
@@ -81,6 +84,23 @@ FITTING: list[tuple[Any, Any]] = [
     (Literal["a"], str),
     (c.Callable[[int], int], c.Callable[..., Any]),
     (type[int], type),
+    (npt.NDArray[np.int64], npt.NDArray[np.float64]),
+    (npt.NDArray[Any], npt.NDArray[np.str_]),
+    (npt.NDArray[np.float64], list[list[float]]),
+    (list[list[int]], npt.NDArray[np.float64]),
+    (npt.NDArray[np.str_], npt.NDArray[np.object_]),
+    (np.ndarray, npt.NDArray[np.str_]),
+    (dict[str, int], dict[str, float]),
+    (dict[str, int], c.Mapping[Any, Any]),
+    (dict[str, int], dict),
+    (tuple[int, str], tuple[float, str]),
+    (tuple[int, str], tuple),
+    (tuple[int, int], list[int]),
+    (int, BOUND),
+    (BOUND, int),
+    (str, EITHER),
+    (EITHER, str),
+    (c.Generator[int, None, None], c.Iterator[int]),
 ]
 
 CLASHING: list[tuple[Any, Any]] = [
@@ -106,6 +126,21 @@ CLASHING: list[tuple[Any, Any]] = [
     (list[int], list[str]),
     (list[list[int]], list[list[str]]),
     (list[str], c.Sequence[int]),
+    (npt.NDArray[np.float64], npt.NDArray[np.str_]),
+    (npt.NDArray[np.str_], npt.NDArray[np.float64]),
+    (npt.NDArray[np.datetime64], npt.NDArray[np.float64]),
+    (list[str], npt.NDArray[np.float64]),
+    (npt.NDArray[np.float64], list[str]),
+    (dict[str, int], dict[str, str]),
+    (dict[str, int], dict[int, int]),
+    (dict[str, int], c.Mapping[str, str]),
+    (tuple[int, str], tuple[int, int]),
+    (tuple[int, int], tuple[int, int, int]),
+    (str, BOUND),
+    (BOUND, str),
+    (float, EITHER),
+    (int | None, str),
+    (list[int] | None, list[str]),
 ]
 
 
@@ -171,10 +206,32 @@ EDGES: list[tuple[Node, Node, str]] = [
     (made(int, "x[i, j] -> y[i, j]"), taken(list[list[str]]), "each element"),
     (made(int, "x[i, j] -> y[i, j]"), taken(list[int], "y[i, :] -> z[i]"), ""),
     (made(int, "x[i, j] -> y[i, j]"), taken(int, "y[i, :] -> z[i]"), "many elements"),
+    (made(int, "x[i] -> y[i]"), taken(npt.NDArray[np.float64]), ""),
+    (made(str, "x[i] -> y[i]"), taken(npt.NDArray[np.object_]), ""),
+    (made(str, "x[i] -> y[i]"), taken(npt.NDArray[np.float64]), "each element of y"),
+    (made(npt.NDArray[np.float64], "x[i] -> y[i]"), taken(npt.NDArray[np.float64]), ""),
+    (made(npt.NDArray[np.float64], "x[i] -> y[i]"), taken(npt.NDArray[np.str_]), "each element of y"),
+    (made(int, "x[i, j] -> y[i, j]"), taken(npt.NDArray[np.float64]), ""),
+    (made(str, "x[i, j] -> y[i, j]"), taken(npt.NDArray[np.float64], "y[:, j] -> z[j]"), "each element"),
+    (made(int, "x[i] -> y[i]"), taken(list[int] | None), ""),
+    (made(int, "x[i] -> y[i]"), taken(list[str] | None), "each element of y"),
+    (made(int, "x[i] -> y[i]"), taken(list[str] | list[int]), ""),
+    (made(int | None, "x[i] -> y[i]"), taken(list[int]), ""),
+    (made(int, "x[i] -> y[i]"), taken(list[Any]), ""),
+    (made(Any, "x[i] -> y[i]"), taken(list[str]), ""),
+    (made(int, "x[i] -> y[i]"), taken(list.__class_getitem__(T)), ""),
+    (made(int, "x[i] -> y[i]"), taken(list.__class_getitem__(BOUND)), ""),
+    (made(str, "x[i] -> y[i]"), taken(list.__class_getitem__(BOUND)), "each element of y"),
+    (made(dict[str, int], "x[i] -> y[i]"), taken(list[dict[str, str]]), "each element of y"),
+    (made(int, "x[i] -> y[i]"), taken("list[str]"), "each element of y"),
+    (made(int, "x[i] -> y[i]"), taken("list[Nowhere]"), ""),
+    (made("int", "x[i] -> y[i]"), taken("str", "y[i] -> z[i]"), "returns int"),
     # inner axes: what is in the container that one call returns
     (made(list[str], "... -> y[i]"), taken(str, "y[i] -> z[i]"), ""),
     (made(list[str], "... -> y[i]"), taken(int, "y[i] -> z[i]"), r"returns list\[str\]"),
     (made(np.ndarray, "... -> y[i]"), taken(int, "y[i] -> z[i]"), ""),
+    (made(c.Generator[str, None, None], "... -> y[i]"), taken(int, "y[i] -> z[i]"), "returns"),
+    (made(c.Iterator[int], "... -> y[i]"), taken(int, "y[i] -> z[i]"), ""),
     (made(list[int], "x[i] -> y[i, *j]"), taken(int, "y[i, j] -> z[i, j]"), ""),
     (made(list[int], "x[i] -> y[i, *j]"), taken(list[str], "y[i, :] -> z[i]"), "each element"),
 ]
@@ -188,6 +245,40 @@ def test_an_edge_carries_what_its_mapspecs_leave_of_a_value(maker: Node, taker: 
         return
     with pytest.raises(GraphError, match=message):
         check_annotations(graph)
+
+
+@pytest.mark.parametrize(
+    ("returns", "takes", "fits"),
+    [
+        (int, list[int], True),
+        (int, list[float], True),
+        (str, list[int], False),
+        (int, "Nowhere", True),
+        (Any, list[str], True),
+        (list[int], list[int], False),
+    ],
+)
+def test_a_tree_reduction_takes_lists_of_what_it_returns(returns: Any, takes: Any, fits: bool) -> None:  # noqa: FBT001
+    tree = node(function(returns, y=takes), output_name="z", reduce="y")
+    graph = Graph([made(Any, "x[i] -> y[i]"), tree])
+    if fits:
+        check_annotations(graph)
+        return
+    with pytest.raises(GraphError, match="level by level, so it gets lists of what it returns"):
+        check_annotations(graph)
+
+
+def test_types_are_not_looked_at_when_that_is_turned_off() -> None:
+    def shout(text: str) -> str:
+        return text.upper()
+
+    def add(shout: list[int]) -> int:
+        return len(shout)
+
+    nodes = [node(shout, mapspec="text[i] -> shout[i]"), node(add)]
+    with pytest.raises(GraphError, match=r"returns str \(each element of shout\)"):
+        Pipeline(nodes)
+    assert Pipeline(nodes, validate_types=False).map({"text": ["a", "b"]})["add"] == 2
 
 
 def test_each_of_several_outputs_has_its_part_of_the_tuple() -> None:

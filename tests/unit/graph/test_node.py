@@ -267,7 +267,7 @@ def test_a_result_that_is_not_one_value_for_each_output_is_refused(result: Any) 
         ({"writable": "yes"}, "use True or False"),
         ({"version": 2}, "use a string like '2'"),
         ({"version": ""}, "use a string like '2'"),
-        ({"errors": "skp"}, r"did you mean 'skip'\?\); use 'skip' or 'drop'"),
+        ({"errors": "skp"}, r"did you mean 'skip'\?\); use 'skip', 'drop' or 'pass'"),
         ({"output_picker": "a"}, r"use a function of \(result, name\)"),
         ({"post_execution_hook": 1}, r"use a function of \(node, result, kwargs\)"),
         ({"ignore_globals": "calls"}, r"use a tuple of names like \('calls',\)"),
