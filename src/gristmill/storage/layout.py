@@ -20,6 +20,7 @@ from typing import Any
 from xxhash import xxh3_64_hexdigest
 
 from gristmill.errors import StoreError, StorePermissionError, StoreVersionError
+from gristmill.storage.patience import lock
 from gristmill.storage.seal import ENVIRONMENT, NO_KEY, Secret, check_value
 
 FORMAT = 1
@@ -330,13 +331,13 @@ def _remove(path: Path, lock: int, maker: int) -> None:
 
 
 def _lock_directory(path: Path) -> int:
-    """Return the locked descriptor of a new directory, or -1 where a sweeper was faster."""
+    """Return the locked descriptor of a new directory, or -1 where somebody else was faster."""
     try:
         descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
         return -1
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    if (path / ".lock").exists():
+    # Whoever looks whether it is locked has it for an instant, or for long, if it is stopped in that.
+    if lock(descriptor, fcntl.LOCK_EX, 0.0) and (path / ".lock").exists():
         return descriptor
     os.close(descriptor)
     return -1
