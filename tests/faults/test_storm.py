@@ -59,8 +59,10 @@ class Storm:
             tormentor.finish()
         printed = " ".join(tormentor.printed).split()
         assert set(printed) <= {"right", "died"}, tormentor.printed
-        assert "right" in printed
+        assert tormentor.torment.kills
+        assert tormentor.torment.stops
         before = set(executions(log.lines()))
+        assert before
         computed = int(run(script, *given, store=store).split()[1])
         lines = log.lines()
         assert unexplained(lines, tormentor.torment, self.stall) == []
