@@ -45,7 +45,10 @@ PROGRAM = dedent(
     """
     import sys
     from gristmill import Pipeline
+    from gristmill.storage import patience
     from tests.faults.test_stopped import NODES
+
+    patience.STALL_SECONDS = 1.0
 
     if __name__ == "__main__":
         Pipeline(NODES).map(
@@ -77,6 +80,12 @@ NODES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (image, "slow[i] -> image[i]"),
     total,
 ]
+
+
+def workers(program: Program) -> list[psutil.Process]:
+    """The worker processes of a program."""
+    children = psutil.Process(program.process.pid).children()
+    return [one for one in children if any("LokyProcess" in word for word in one.cmdline())]
 
 
 @dataclass
@@ -161,6 +170,19 @@ def test_the_claims_of_a_stopped_process_end(executor: str, place: Place, brief:
         twice = [call for call, times in place.log.counts().items() if times > 1 and "start" in call]
         assert len(twice) < COUNT / 2
         program.process.send_signal(signal.SIGCONT)
+        assert program.finish() == ""
+    place.check()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says that a process is stopped")
+def test_a_stopped_worker_keeps_nobody_but_its_engine(place: Place, brief: None) -> None:
+    program = place.start("parallel")
+    (worker,) = workers(program)
+    worker.suspend()
+    with Store(place.store) as store:
+        place.map(store)
+        assert program.process.poll() is None
+        worker.resume()
         assert program.finish() == ""
     place.check()
 
