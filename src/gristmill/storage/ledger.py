@@ -28,7 +28,7 @@ from diskcache.core import MODE_BINARY, MODE_RAW
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage import patience, schema
 from gristmill.storage.frame import HEADER_SIZE, framed_size, seal, unseal
-from gristmill.storage.medium import sync_directory
+from gristmill.storage.medium import sync_directory, sync_file
 from gristmill.storage.seal import NO_KEY
 from gristmill.storage.segment import KEY_SIZE, TIME_SHIFT, Entry
 
@@ -133,8 +133,8 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
     finally:
         os.close(descriptor)
     if durable:
-        sync_directory(Path(path).parent)
-        sync_directory(Path(path).parent.parent)
+        for folder in list(Path(path).parents)[:3]:  # two of which may be new
+            sync_directory(folder)
 
 
 def fetch(directory: Path, mode: object, filename: object, value: object) -> bytes:
@@ -411,7 +411,14 @@ class Ledger:
         if key not in cache:
             return False
         self._put_all(cache, {RENEWED + key: b""})
+        if self._durable:  # whoever has put it need not have waited until it was on the medium
+            self._sync_file(key)
         return True
+
+    def _sync_file(self, key: bytes) -> None:
+        for (name,) in self._select("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)):
+            if isinstance(name, str) and FILE_NAME.fullmatch(name):
+                sync_file(self._directory / name, self._directory)
 
     def _append_all(
         self, cache: diskcache.Cache, entries: Sequence[Entry], rows: Mapping[bytes, bytes]
@@ -550,6 +557,8 @@ class Ledger:
             # Only if it is new: closing a descriptor of it drops the locks that SQLite has on it in this process
             # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            if self._durable:
+                sync_file(path, self._directory.parent)
         with contextlib.closing(sqlite3.connect(path, timeout=self._patience)) as connection:
             connection.execute("PRAGMA trusted_schema = 0")
             schema.check(connection)
