@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from tests.support import power
@@ -63,7 +64,8 @@ JOB = dedent(
         )
         squares = [x * x for x in xs]
         assert result["number"].tolist() == squares
-        assert [(a.min(), a.max(), a.shape) for a in result["image"]] == [(n + 0.5, n + 0.5, (10_000,)) for n in squares]
+        bounds = [(a.min(), a.max(), a.shape) for a in result["image"]]
+        assert bounds == [(n + 0.5, n + 0.5, (10_000,)) for n in squares]
         assert list(result["text"]) == [f"{n} " * 20_000 for n in squares]
         assert [(m["n"], m["a"].tolist()) for m in result["mixed"]] == [(n, list(range(n % 50))) for n in squares]
         return len(CallLog(LOG).lines()) - before
@@ -124,7 +126,7 @@ def why_not() -> str | None:
     return None if done.returncode == 0 else f"no ext4 disk in a file: {done.stderr.strip().splitlines()[-1]}"
 
 
-def cuts(directory: Path, durability: str, executor: str, seed: int, rounds: int) -> list[dict[str, int]]:
+def cuts(directory: Path, durability: str, executor: str, seed: int, rounds: int) -> list[dict[str, Any]]:
     """Cut the power so many times; return what was found after each."""
     if (reason := why_not()) is not None:
         pytest.skip(reason)

@@ -121,7 +121,7 @@ def main() -> None:
             told = _run(sys.executable, job, "check", disk.path / "store", *given, count)
         finally:
             disk.unmount()
-        print(json.dumps({"acknowledged": count, **json.loads(told)}), flush=True)
+        sys.stdout.write(json.dumps({"acknowledged": count, **json.loads(told)}) + "\n")
 
 
 if __name__ == "__main__":
