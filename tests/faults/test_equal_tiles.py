@@ -47,7 +47,7 @@ def few_links(monkeypatch: pytest.MonkeyPatch) -> int:
     link = os.link
 
     def limited(source: Any, target: Any, **options: Any) -> None:
-        if not os.path.lexists(target) and os.stat(source).st_nlink >= 20:
+        if not os.path.lexists(target) and Path(source).stat().st_nlink >= 20:
             raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
         link(source, target, **options)
 
@@ -66,9 +66,12 @@ def test_more_than_a_file_may_have_links(
         assert tiles(store, 100).stats.computed == 0
         written: list[Path] = []
         write = views._write_atomically  # noqa: SLF001 - what is written, and not what is there, is the question
-        monkeypatch.setattr(
-            views, "_write_atomically", lambda path, *rest: (written.append(path), write(path, *rest))
-        )
+
+        def note(path: Path, *rest: Any) -> None:
+            written.append(path)
+            write(path, *rest)
+
+        monkeypatch.setattr(views, "_write_atomically", note)
         tiles(store, 100)
         assert [path for path in written if path.parent.name == "tile" and path.name != "zarr.json"] == []
 
@@ -77,9 +80,7 @@ def test_a_copy_of_what_was_damaged_is_replaced(tmp_path: Path, few_links: int) 
     with Store(tmp_path / "store") as store:
         result = tiles(store, 50)
         (chunk,) = (store.location / "chunks").glob("*/*")
-        copied = [
-            path for path in Path(result.views["tile"]).glob("c.*") if not os.path.samefile(path, chunk)
-        ]
+        copied = [path for path in Path(result.views["tile"]).glob("c.*") if not path.samefile(chunk)]
         assert len(copied) == 50 - few_links + 1
         for path in (chunk, copied[0]):
             path.chmod(0o600)
