@@ -3,6 +3,7 @@
 It knows records, locators and results; there is no plan, so nothing can be computed here.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from gristmill.engine.extents import decode_space
 from gristmill.engine.mapped import MappedOutput
 from gristmill.engine.sources import OutputSource
 from gristmill.errors import GristmillError, IntegrityError
 from gristmill.graph.wording import did_you_mean, joined
 from gristmill.plan.space import Space
 from gristmill.result import MapResult, Stats, lazy
-from gristmill.runs import Calls, NodeRecord, RunRecord, StageRecord, read_calls, read_run
+from gristmill.runs import Calls, NodeRecord, RunRecord, StageRecord, read_calls, read_run, read_space
 from gristmill.storage.elements import ChunkRef
 from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.local import LocalStorage
@@ -76,7 +78,7 @@ def chunk_path(storage: LocalStorage, run_id: str, name: str, index: tuple[int, 
     located, space = opened.located(name)
     try:
         locator = located.locators[[space.position(index)]]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise GristmillError(
             f"{name!r} of run {record.run_id} has no index {index}: its axes are {list(space.axes)}, of lengths "
             f"{list(space.shape)}"
@@ -119,13 +121,16 @@ class _Opened:
 
     def located(self, name: str) -> tuple[OutputSource, Space]:
         """Return where the elements of an output are."""
-        _, stage, node = self._maker(name)
+        number, stage, node = self._maker(name)
         calls = self._calls(name)
         if calls is None:
             _raising(name, self.record, node)()
         index = self.storage.index(bytes.fromhex(node.group))
         where = OutputSource(self.storage, index, resolve(index, calls), node.outputs.index(name))
         space = Space(node.axes, node.shape) if node.elements else Space(stage.axes, stage.shape)
+        if ragged := read_space(self.storage, self.record, number):
+            with contextlib.suppress(IntegrityError):
+                space = decode_space(ragged)
         if space.size != calls.size:
             raise GristmillError(
                 f"{name!r} of run {self.record.run_id} is ragged, and its record does not say where its elements are; "

@@ -11,7 +11,7 @@ import contextlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -32,6 +32,9 @@ HEAD, CALLS = b"r", b"s"
 _FORMAT = 1
 _ID_SIZE = 6
 _PLACE = struct.Struct(">HH")
+_SPACE = 1 << 15
+"""Added to the number of a node in the rows that say where its elements are, if they are ragged."""
+
 _COUNTS = struct.Struct("<QQQ")
 _PART_BYTES = 24 * 1024
 """Of a row; a longer one would be a file, which cannot be replaced in a transaction."""
@@ -254,10 +257,18 @@ def head_key(run_id: str) -> bytes:
 
 def calls_rows(run_id: str, node: int, calls: Calls) -> dict[bytes, bytes]:
     """Return the rows that hold the calls of a run's node: its nodes are numbered through its stages."""
-    body = calls.encode()
+    return _rows(run_id, node, calls.encode())
+
+
+def space_rows(run_id: str, node: int, space: bytes) -> dict[bytes, bytes]:
+    """Return the rows that hold the ragged space of a run's node."""
+    return _rows(run_id, _SPACE + node, space)
+
+
+def _rows(run_id: str, number: int, body: bytes) -> dict[bytes, bytes]:
     parts = [body[at : at + _PART_BYTES] for at in range(0, len(body), _PART_BYTES)]
     key = CALLS + bytes.fromhex(run_id)
-    return {key + _PLACE.pack(node, part): data for part, data in enumerate(parts)}
+    return {key + _PLACE.pack(number, part): data for part, data in enumerate(parts)}
 
 
 def read_runs(storage: LocalStorage) -> list[RunRecord]:
@@ -294,19 +305,28 @@ def read_run(storage: LocalStorage, run_id: str) -> RunRecord:
 
 def read_calls(storage: LocalStorage, record: RunRecord) -> list[Calls | None]:
     """Return the calls of each node of a run, in the order of its stages; None where they cannot be read."""
-    parts: dict[int, list[tuple[int, bytes | None]]] = {}
-    prefix = CALLS + bytes.fromhex(record.run_id)
-    for place, body in storage.ledger.under(prefix, _PLACE.size):
-        node, part = _PLACE.unpack(place)
-        parts.setdefault(node, []).append((part, body))
+    bodies = _bodies(storage, record.run_id)
     nodes = sum(len(stage.nodes) for stage in record.stages)
-    return [_joined(parts.get(node, [])) for node in range(nodes)]
+    return [_calls(bodies.get(node, b"")) for node in range(nodes)]
 
 
-def _joined(parts: Sequence[tuple[int, bytes | None]]) -> Calls | None:
-    bodies = [body for _, body in sorted(parts, key=lambda pair: pair[0])]
+def read_space(storage: LocalStorage, record: RunRecord, node: int) -> bytes:
+    """Return the ragged space of a run's node; empty where the record has none."""
+    return _bodies(storage, record.run_id).get(_SPACE + node, b"")
+
+
+def _bodies(storage: LocalStorage, run_id: str) -> dict[int, bytes]:
+    """Return what the rows of a run hold, put together, by their number."""
+    parts: dict[int, list[tuple[int, bytes]]] = {}
+    for place, body in storage.ledger.under(CALLS + bytes.fromhex(run_id), _PLACE.size):
+        number, part = _PLACE.unpack(place)
+        parts.setdefault(number, []).append((part, body or b""))
+    return {number: b"".join(body for _, body in sorted(found)) for number, found in parts.items()}
+
+
+def _calls(body: bytes) -> Calls | None:
     try:
-        return Calls.decode(b"".join(body or b"" for body in bodies))
+        return Calls.decode(body)
     except IntegrityError:
         return None
 

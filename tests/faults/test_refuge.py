@@ -400,7 +400,7 @@ def test_a_store_that_is_deleted_while_a_map_runs(scene: Scene) -> None:
 def test_a_locked_database_is_waited_for_and_then_left_alone(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gristmill.storage.ledger.BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("gristmill.storage.patience.BUSY_SECONDS", 0.2)
     with Store(scene.location) as store:
         scene.map(store, count=2)
     holder = sqlite3.connect(scene.location / "ledger" / "cache.db", isolation_level=None)

@@ -4,10 +4,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from tests.support.calls import CallLog
 from tests.support.programs import Program, running
+
+from gristmill import Pipeline, Store
+from gristmill.engine.executors.sequential import SequentialTransport
+from gristmill.storage.claims import Claims
+from gristmill.storage.local import LocalStorage
+from gristmill.storage.segment import KEY_SIZE
 
 PROGRAM = dedent(
     """
@@ -172,3 +179,65 @@ def test_a_process_that_is_killed_leaves_its_calls_to_the_other(
     counts, total = expected("CHAIN", count)
     assert found == total
     assert len(log.counts()) == sum(counts.values())
+
+
+# -- no waiting in circles
+
+
+class RefusingClaims(Claims):
+    """Claims that once refuse a call as if somebody else were at it, and know what they hold."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.held: set[bytes] = set()
+        self.refused: bytes = b""
+
+    def take(self, keys: bytes, entitled: Any = None) -> Any:
+        granted = super().take(keys, entitled)
+        if len(keys) > 4 * KEY_SIZE and not self.refused:
+            self.refused = keys[-KEY_SIZE:]
+            super().drop(self.refused)
+            granted[-1] = False
+        self.held.update(
+            keys[k * KEY_SIZE : (k + 1) * KEY_SIZE] for k, is_ours in enumerate(granted) if is_ours
+        )
+        return granted
+
+    def drop(self, keys: bytes) -> None:
+        super().drop(keys)
+        self.held.difference_update(keys[k : k + KEY_SIZE] for k in range(0, len(keys), KEY_SIZE))
+
+
+def left(x: int) -> int:
+    return x + 1
+
+
+def right(x: int) -> int:
+    return x - 1
+
+
+def test_no_call_is_claimed_while_it_waits_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index of two calls, one of which somebody else is at: the other is free for whoever gets to it first."""
+    made: list[RefusingClaims] = []
+    sent: list[tuple[int, int]] = []
+    real = SequentialTransport.submit
+
+    def submit(self: Any, stage: Any, positions: Any, *rest: Any) -> Any:
+        if made[0].refused:
+            sent.append((len(positions), len(made[0].held)))
+        return real(self, stage, positions, *rest)
+
+    def claims(storage: LocalStorage, friend: int = 0) -> Claims:
+        made.append(RefusingClaims(storage.layout.claims))
+        return made[-1]
+
+    monkeypatch.setattr(SequentialTransport, "submit", submit)
+    monkeypatch.setattr(LocalStorage, "claims", claims)
+    with Store(tmp_path / "store") as store:
+        pipeline = Pipeline([(left, "x[i] -> left[i]"), (right, "x[i] -> right[i]")], store=store)
+        result = pipeline.map({"x": range(100)}, output_name=["left", "right"], map_executor="sequential")
+        assert result["right"].tolist() == [x - 1 for x in range(100)]
+    assert sent
+    assert [held for _, held in sent] == [2 * count for count, _ in sent]

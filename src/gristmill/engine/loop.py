@@ -27,6 +27,7 @@ from gristmill.engine.job import Passed
 from gristmill.engine.report import BatchReport, Failure
 from gristmill.engine.sources import OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
+from gristmill.engine.stopped import LOOK_SECONDS, StoppedBatches
 from gristmill.engine.stores import Stores
 from gristmill.errors import IntegrityError, WorkerDiedError
 from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
@@ -167,6 +168,7 @@ class Loop:
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
+        self._stopped = StoppedBatches()
         self._polled = 0.0
         self._repeats: Counter[tuple[str, int]] = Counter()
         self.outcome = RunOutcome()
@@ -206,7 +208,8 @@ class Loop:
             waiting = any(active.waiting for active in self._active.values())
             done = [future for future in self._flights if future.done()]
             if not done:
-                self._bell.wait(_POLL_SECONDS if waiting else None)
+                self._bell.wait(_POLL_SECONDS if waiting else LOOK_SECONDS)
+                self._release_stopped()
             for future in done:
                 self._land(future)
         elif self.outcome.failed is not None:
@@ -374,6 +377,10 @@ class Loop:
         others = np.intersect1d(missing_now.positions, refused, assume_unique=True)
         if len(others):
             active.waiting.append(others)
+            # What is not sent is not held: who computes what it waits for may be waiting for it.
+            unsent = granted & np.isin(missing.owners, others)
+            self._claims.drop(_chosen(missing.keys, unsent))
+            claimed = _chosen(missing.keys, granted & ~unsent)
         if not len(ours):
             self._claims.drop(claimed)
             self._note_progress(active)
@@ -554,6 +561,14 @@ class Loop:
         run.record(np.array([position]), BatchReport([0] * len(run.stage.steps), failures=[failure]))
         if self._stop_at_failure:
             self.outcome.failed = (run.stage, failure)
+
+    def _release_stopped(self) -> None:
+        """Let others make the calls of batches whose processes have been stopped for long."""
+        transports = {id(one.transport): one.transport for one in self._active.values() if one.transport}
+        for future in self._stopped.overdue(transports.values()):
+            if (flight := self._flights.get(future)) is not None:
+                self._claims.drop(flight.claimed)
+                self._flights[future] = replace(flight, claimed=b"")
 
     def _land_rest(self) -> None:
         """After an interruption: give running batches a moment, so that their work is kept."""

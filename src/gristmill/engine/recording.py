@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gristmill.engine.extents import encode_space
 from gristmill.engine.interrupts import guarded
 from gristmill.engine.loop import RunOutcome
 from gristmill.engine.notes import node_name
@@ -27,7 +28,17 @@ from gristmill.identity.keys import elements_group
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
 from gristmill.plan.stage import Stage, Step
-from gristmill.runs import Calls, NodeRecord, RunRecord, StageRecord, State, calls_rows, encode_head, head_key
+from gristmill.runs import (
+    Calls,
+    NodeRecord,
+    RunRecord,
+    StageRecord,
+    State,
+    calls_rows,
+    encode_head,
+    head_key,
+    space_rows,
+)
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import LocalStorage
 from gristmill.storage.presence import Pin
@@ -61,8 +72,10 @@ class Recorder(Callback):
         self._plan = plan
         self._runs: dict[int, StageRun] = {}
         self._changed: set[int] = set()
-        sizes = (len(_entries(stage)) for stage in plan.stages)
-        self._first = list(itertools.accumulate(sizes, initial=0))
+        self._stages = list(plan.stages)
+        """Those of the plan, and after them the levels of tree reductions, once they are known."""
+        self._spaced: set[int] = set()
+        """The places of which the ragged space has been written."""
         self._next = 0.0
         self._ended = False
         self._lock = threading.RLock()
@@ -90,9 +103,9 @@ class Recorder(Callback):
     def landed(self, run: StageRun) -> None:
         """Take in that calls of a stage may have been completed; write the record where that is due."""
         number = run.stage.number
-        if number >= len(self._plan.stages):
-            return  # partial results of a tree reduction: kept as long as they are used, and not a part of the result
         with self._lock:
+            if all(stage.number != number for stage in self._stages):
+                self._stages.append(run.stage)  # partial results: found again when there is more to reduce
             if not self._runs:
                 self._pin = self._storage.pin(self._record.run_id)
             starts = number not in self._runs
@@ -158,17 +171,20 @@ class Recorder(Callback):
 
     def _write(self, state: State) -> None:
         started, now = time.monotonic(), time.time()
-        stages = tuple(self._stage(stage) for stage in self._plan.stages)
+        stages = tuple(self._stage(stage) for stage in self._stages)
         self._record = replace(
             self._record, state=state, refreshed=now, seconds=now - self._record.started, stages=stages
         )
         rows = {head_key(self._record.run_id): encode_head(self._record)}
         for number in self._changed:
             rows.update(self._calls(self._runs[number]))
-        if self._storage.note(
-            rows
-        ):  # else the next time; whoever cannot do without the store says what is wrong
+        spaces = self._spaces()
+        for place, space in spaces.items():
+            rows.update(space_rows(self._record.run_id, place, encode_space(space)))
+        # Else the next time; whoever cannot do without the store says what is wrong.
+        if self._storage.note(rows):
             self._changed.clear()
+            self._spaced.update(spaces)
         ended = time.monotonic()
         self._next = ended + max(REFRESH_SECONDS, _DUTY * (ended - started))
 
@@ -182,7 +198,7 @@ class Recorder(Callback):
 
     def _calls(self, run: StageRun) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}
-        for place, entry in enumerate(_entries(run.stage), self._first[run.stage.number]):
+        for place, entry in self._placed(run.stage):
             if not entry.step.node.cache:
                 continue
             if entry.output is None:
@@ -195,6 +211,22 @@ class Recorder(Callback):
             calls = Calls.of(index, locators.copy())  # which the loop may be writing to
             rows.update(calls_rows(self._record.run_id, place, calls))
         return rows
+
+    def _spaces(self) -> dict[int, Space]:
+        """Return the ragged spaces that have not been written yet, by place."""
+        found = {}
+        for number in self._changed:
+            run = self._runs[number]
+            for place, entry in self._placed(run.stage):
+                space = _space(entry, run)
+                if space.places is not None and place not in self._spaced:
+                    found[place] = space
+        return found
+
+    def _placed(self, stage: Stage) -> Iterator[tuple[int, "_Entry"]]:
+        """Yield what a record has of a stage, each with its place among what it has of all stages."""
+        before = itertools.takewhile(lambda one: one.number != stage.number, self._stages)
+        return enumerate(_entries(stage), sum(len(_entries(one)) for one in before))
 
     def _failures(self) -> Iterator[tuple[str, tuple[int, ...], str]]:
         for run in self._runs.values():
@@ -225,13 +257,19 @@ def _node(entry: _Entry, run: StageRun | None) -> NodeRecord:
     if entry.output is None:
         made = step if run is None else run.stage.steps[entry.number]  # of errors, perhaps
         return NodeRecord(name, step.outputs, step.prefix.hex(), made.node.cache)
-    known = run is not None and run.is_spread(entry.number)
-    space = run.spread(entry.number).space if run is not None and known else Space()
+    space = _space(entry, run) if run is not None else Space()
     group = elements_group(step.prefix, entry.output).hex()
     outputs = (step.outputs[entry.output],)
     return NodeRecord(
         name, outputs, group, step.node.cache, elements=True, axes=space.axes, shape=space.shape
     )
+
+
+def _space(entry: _Entry, run: StageRun) -> Space:
+    """Return the indices of what a record has of a stage; none while they are not known."""
+    if entry.output is None:
+        return run.space
+    return run.spread(entry.number).space if run.is_spread(entry.number) else Space()
 
 
 def _found_any(run: StageRun) -> bool:

@@ -27,7 +27,8 @@ from gristmill.engine.stores import Stores
 from gristmill.engine.writer import Writer
 from gristmill.errors import StoreError
 from gristmill.graph.node import Node
-from gristmill.storage.claims import NESTED, STALL_SECONDS, Claims
+from gristmill.storage import patience
+from gristmill.storage.claims import NESTED, Claims
 from gristmill.storage.local import CallBlock
 
 Array = np.ndarray[Any, Any]
@@ -213,7 +214,7 @@ class StageWorker:
         while len(waiting) and not self._stop.is_set():
             if len(waiting) < left:
                 since, left = time.monotonic(), len(waiting)
-            self.impatient = time.monotonic() - since > STALL_SECONDS
+            self.impatient = time.monotonic() - since > patience.STALL_SECONDS
             time.sleep(_POLL_SECONDS)  # another process is at these calls; we hold no claim while we wait
             Interrupts.check()
             self.stores.refresh()

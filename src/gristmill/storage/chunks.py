@@ -21,7 +21,7 @@ from gristmill.errors import InputError, IntegrityError, StoreError
 from gristmill.storage import compress
 from gristmill.storage.compress import Compressor
 from gristmill.storage.elements import ChunkRef, stored_dtype, stored_shape
-from gristmill.storage.medium import sync_directory
+from gristmill.storage.medium import sync_directory, sync_file
 from gristmill.storage.seal import NO_KEY, Hasher, content_checksum, content_hasher
 
 Array = np.ndarray[Any, Any]
@@ -119,7 +119,7 @@ class ChunkFiles:
         """
         path = self.path(checksum)
         view = memoryview(buffer).cast("B")
-        if _renew(path, len(view)):
+        if self._has(path, len(view)):
             return False
         temporary = self._scratch / os.urandom(12).hex()
         try:
@@ -202,7 +202,7 @@ class ChunkFiles:
         StoreError
             The file system refuses; nothing is left behind.
         """
-        if not self._key and _renew(self.path(content), os.stat(path).st_size):
+        if not self._key and self._has(self.path(content), os.stat(path).st_size):
             return content, False
         temporary = self._scratch / os.urandom(12).hex()
         looked, named = xxh3_128(), content_hasher(self._key)
@@ -214,7 +214,7 @@ class ChunkFiles:
                     f"{path!r} changed while it was copied to the store; return it once it is complete"
                 )
             chunk = self.path(named.digest())
-            if _renew(chunk, temporary.stat().st_size):
+            if self._has(chunk, temporary.stat().st_size):
                 return named.digest(), False
             self._publish(temporary, chunk)
         except OSError as error:
@@ -237,7 +237,7 @@ class ChunkFiles:
         temporary = self._scratch / os.urandom(12).hex()
         hasher = content_hasher(self._key)
         try:
-            if _renew(self.path(checksum), path.stat().st_size):
+            if self._has(self.path(checksum), path.stat().st_size):
                 return
             temporary.parent.mkdir(exist_ok=True)
             _copy(path, temporary, 0o444, (hasher,), durable=self._durable)
@@ -254,7 +254,7 @@ class ChunkFiles:
         """Return whether the chunk is there, after saying by its time that it will be named by others."""
         path = self.path(checksum)
         try:
-            return _renew(path, path.stat().st_size)
+            return self._has(path, path.stat().st_size)
         except OSError:
             return False
 
@@ -293,6 +293,20 @@ class ChunkFiles:
         with contextlib.suppress(OSError):
             to.mkdir(exist_ok=True, mode=0o700)
             os.rename(self.path(checksum), to / checksum.hex())
+
+    def _has(self, path: Path, size: int) -> bool:
+        """Return whether a chunk of that size is there, after saying by its time that it will be named by others.
+
+        Whoever has written it need not have waited until it was on the medium.
+        """
+        if not _renew(path, size):
+            return False
+        if self._durable:
+            try:
+                sync_file(path, self._directory)
+            except OSError:
+                return False  # then it is written again
+        return True
 
     def _publish(self, temporary: Path, chunk: Path) -> None:
         for folder in (self._directory, chunk.parent):

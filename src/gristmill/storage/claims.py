@@ -6,7 +6,7 @@ grants without a record: then a call may be made twice, which is never wrong.
 
 An owner is alive while it holds the lock on its own file (``flock``, which the kernel drops when the process
 ends, however it ends), and moving while its heartbeat counter in that file changes. Where the platform has no
-``flock``, every claim is granted.
+``flock``, every claim is granted. So it is while somebody who has stopped holds the table's lock.
 """
 
 import contextlib
@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gristmill.storage import patience
+from gristmill.storage.patience import Waiter
 
 try:
     import fcntl
@@ -37,8 +40,6 @@ CELLS = 8
 
 BEAT_SECONDS = 1.0
 _CLOSE_SECONDS = 2.0
-STALL_SECONDS = 30.0
-"""An owner whose heartbeat stands still for this long (stopped, swapped out) is no longer waited for."""
 
 _TAG_BITS = np.uint64(40)
 _TAG = np.uint64((1 << 40) - 1)
@@ -60,19 +61,17 @@ class Claims:
         Where the table and the owners' files live.
     friend
         Number of an owner whose claims are as good as one's own: the engine that a worker works for.
-    stall_seconds
-        How long a silent owner is waited for.
     """
 
-    def __init__(self, directory: Path, *, friend: int = 0, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(self, directory: Path, *, friend: int = 0) -> None:
         self._directory = directory
-        self._stall_seconds = stall_seconds
         self.friend = friend
         self._table = np.zeros((0, CELLS), dtype=np.uint64)
         self._lock_file = -1
         self._owner = 0
         self._owner_file = -1
         self._thread_lock = threading.Lock()
+        self._waiter = Waiter()
         self._silent: dict[int, tuple[bytes, float]] = {}
         self._stop = threading.Event()
         self._nested = NESTED.get()
@@ -99,7 +98,9 @@ class Claims:
             return everything
         try:
             return self._take(buckets, tags, entitled)
-        except OSError:  # a full or read-only disk: claims save work, and are never worth a failure
+        except (
+            OSError
+        ):  # a full or read-only disk, a lock that stays locked: claims are never worth a failure
             return everything
 
     def _take(self, buckets: Array, tags: Array, entitled: Array | None) -> Array:
@@ -125,8 +126,11 @@ class Claims:
         if not (HAS_FLOCK and keys and self._owner):
             return
         buckets, tags = _places(keys)
-        with self._locked():
-            self._erase(buckets, tags | np.uint64(self._owner << 40))
+        try:
+            with self._locked():
+                self._erase(buckets, tags | np.uint64(self._owner << 40))
+        except OSError:  # nobody may wait for calls that were given up: this owner ends, and they are free
+            self.close()
 
     def close(self) -> None:
         """End this owner: all its claims are free. The next `take` makes a new one."""
@@ -171,7 +175,8 @@ class Claims:
         with self._thread_lock:
             if self._lock_file < 0:
                 self._open()
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            if not self._waiter.lock(self._lock_file, fcntl.LOCK_EX, patience.TABLE_SECONDS):
+                raise BlockingIOError("somebody holds the claim table, and does not go on")
             try:
                 if not self._owner:
                     self._register()
@@ -231,7 +236,7 @@ class Claims:
         if last != beat:
             self._silent[owner] = (beat, now)
             return True
-        return now - since < self._stall_seconds
+        return now - since < patience.STALL_SECONDS
 
     def _path(self, owner: int) -> Path:
         return self._directory / f"owner-{owner}"

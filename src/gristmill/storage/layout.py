@@ -20,6 +20,8 @@ from typing import Any
 from xxhash import xxh3_64_hexdigest
 
 from gristmill.errors import StoreError, StorePermissionError, StoreVersionError
+from gristmill.storage.medium import sync_directory
+from gristmill.storage.patience import lock
 from gristmill.storage.seal import ENVIRONMENT, NO_KEY, Secret, check_value
 
 FORMAT = 1
@@ -194,7 +196,11 @@ class Layout:
         if readonly:
             raise StoreError(f"there is no store at {self.root}, and readonly=True does not make one")
         try:
+            new = [path for path in (self.root, *self.root.parents) if not path.exists()]
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with contextlib.suppress(OSError):  # some file systems cannot sync a directory
+                for path in new:
+                    sync_directory(path.parent)
             if foreign := sorted(set(os.listdir(self.root)) - _INCOMPLETE):
                 if self.marker.exists():  # made by another process meanwhile
                     return
@@ -213,9 +219,15 @@ class Layout:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as file:
             file.write(marker.encode())
+            file.flush()
+            os.fsync(
+                descriptor
+            )  # whatever the durability: after a power cut, a marker without content is no store
         with contextlib.suppress(FileExistsError):
             os.link(temporary, self.marker)
         temporary.unlink()
+        with contextlib.suppress(OSError):  # some file systems cannot sync a directory
+            sync_directory(self.root)
 
     def _check_format(self, *, readonly: bool) -> Marker:
         try:
@@ -330,13 +342,13 @@ def _remove(path: Path, lock: int, maker: int) -> None:
 
 
 def _lock_directory(path: Path) -> int:
-    """Return the locked descriptor of a new directory, or -1 where a sweeper was faster."""
+    """Return the locked descriptor of a new directory, or -1 where somebody else was faster."""
     try:
         descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
         return -1
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    if (path / ".lock").exists():
+    # Whoever looks whether it is locked has it for an instant, or for long, if it is stopped in that.
+    if lock(descriptor, fcntl.LOCK_EX, 0.0) and (path / ".lock").exists():
         return descriptor
     os.close(descriptor)
     return -1

@@ -26,17 +26,11 @@ import diskcache
 from diskcache.core import MODE_BINARY, MODE_RAW
 
 from gristmill.errors import IntegrityError, StoreError
-from gristmill.storage import schema
+from gristmill.storage import patience, schema
 from gristmill.storage.frame import HEADER_SIZE, framed_size, seal, unseal
-from gristmill.storage.medium import sync_directory
+from gristmill.storage.medium import sync_directory, sync_file
 from gristmill.storage.seal import NO_KEY
 from gristmill.storage.segment import KEY_SIZE, TIME_SHIFT, Entry
-
-BUSY_SECONDS = 20.0
-"""How long a statement waits for another process's transaction before it fails."""
-
-_BRIEF_SECONDS = 0.1
-"""How long it waits once that was not enough, until it is enough again."""
 
 _INLINE_LIMIT = 32 * 1024
 """Rows up to this many bytes live in the database; SQLite writes them twice, so longer ones are files."""
@@ -139,8 +133,8 @@ def _write_file(path: str, value: bytes, *, durable: bool) -> None:
     finally:
         os.close(descriptor)
     if durable:
-        sync_directory(Path(path).parent)
-        sync_directory(Path(path).parent.parent)
+        for folder in list(Path(path).parents)[:3]:  # two of which may be new
+            sync_directory(folder)
 
 
 def fetch(directory: Path, mode: object, filename: object, value: object) -> bytes:
@@ -197,11 +191,11 @@ def _is_text(name: bytes) -> bool:
     return True
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, seconds: float) -> sqlite3.Connection:
     reader = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}",
         uri=True,
-        timeout=BUSY_SECONDS,
+        timeout=seconds,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -262,7 +256,9 @@ class Ledger:
         """The groups of which what was appended has been found again."""
         self._open = _Open()
         self._inode = 0
-        self._patience = BUSY_SECONDS
+        self._patience = patience.BUSY_SECONDS
+        self._locked = ""
+        self._locked_until = 0.0
         self._pid = os.getpid()
         weakref.finalize(self, self._open.close)
 
@@ -415,7 +411,14 @@ class Ledger:
         if key not in cache:
             return False
         self._put_all(cache, {RENEWED + key: b""})
+        if self._durable:  # whoever has put it need not have waited until it was on the medium
+            self._sync_file(key)
         return True
+
+    def _sync_file(self, key: bytes) -> None:
+        for (name,) in self._select("SELECT filename FROM Cache WHERE key = ? AND raw = 1", (key,)):
+            if isinstance(name, str) and FILE_NAME.fullmatch(name):
+                sync_file(self._directory / name, self._directory)
 
     def _append_all(
         self, cache: diskcache.Cache, entries: Sequence[Entry], rows: Mapping[bytes, bytes]
@@ -477,6 +480,7 @@ class Ledger:
             try:
                 cache = self._open_cache()
                 with cache.transact(retry=False):
+                    self._locked_until = 0.0
                     yield cache
                 self._relax()
             except (diskcache.Timeout, sqlite3.Error, OSError, UnicodeDecodeError) as error:
@@ -487,15 +491,15 @@ class Ledger:
                         f"the ledger of the store at {self._directory.parent} is damaged"
                     ) from error
                 self.close()  # a commit that failed leaves diskcache inside its transaction
-                self._patience = _BRIEF_SECONDS
+                self._patience = patience.BRIEF_SECONDS
                 raise StoreError(
                     f"cannot write to the store at {self._directory.parent}: {error!r}"
                 ) from error
 
     def _relax(self) -> None:
         """Wait for others again for as long as ever, after a write that went well."""
-        if self._patience != BUSY_SECONDS:
-            self._patience = BUSY_SECONDS
+        if self._patience != patience.BUSY_SECONDS:
+            self._patience = patience.BUSY_SECONDS
             self.close()
 
     def _is_another(self) -> bool:
@@ -553,6 +557,8 @@ class Ledger:
             # Only if it is new: closing a descriptor of it drops the locks that SQLite has on it in this process
             # (https://www.sqlite.org/howtocorrupt.html, section 2.2).
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            if self._durable:
+                sync_file(path, self._directory.parent)
         with contextlib.closing(sqlite3.connect(path, timeout=self._patience)) as connection:
             connection.execute("PRAGMA trusted_schema = 0")
             schema.check(connection)
@@ -568,6 +574,9 @@ class Ledger:
         """Yield the rows of a query as SQLite finds them: all segments at once would be a lot of memory."""
         with self._lock:
             self._after_fork()
+            if time.monotonic() < self._locked_until:
+                self.unreadable = self._locked
+                return
             try:
                 reader = self._open.reader or self._open_reader()
                 if reader is not None:
@@ -579,6 +588,11 @@ class Ledger:
                 if "no such table" in str(error):  # somebody is just creating the database
                     return
                 self.unreadable = f"cannot read the store at {self._directory.parent}: {error!r}"
+                if "locked" in str(error):  # by somebody who may have stopped
+                    self.close()
+                    self._patience = patience.BRIEF_SECONDS
+                    self._locked_until = time.monotonic() + patience.LOOK_SECONDS
+                    self._locked = self.unreadable
 
     def _open_reader(self) -> sqlite3.Connection | None:
         path = self._directory / "cache.db"
@@ -586,12 +600,12 @@ class Ledger:
             return None
         self._inode = path.stat().st_ino
         try:
-            self._open.reader = _connect(path, "mode=ro")
+            self._open.reader = _connect(path, "mode=ro", self._patience)
         except sqlite3.OperationalError as error:
             if not any(words in str(error) for words in ("unable to open", "readonly")):
                 raise
             # SQLite cannot make its log beside a database on a read-only disk, where nobody else writes one.
-            self._open.reader = _connect(path, "immutable=1")
+            self._open.reader = _connect(path, "immutable=1", self._patience)
         return self._open.reader
 
     def _drop_undecodable(self) -> bool:
@@ -599,7 +613,7 @@ class Ledger:
         self.close()
         path = self._directory / "cache.db"
         try:
-            with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            with contextlib.closing(sqlite3.connect(path, timeout=patience.BUSY_SECONDS)) as connection:
                 connection.create_function("is_text", 1, _is_text, deterministic=True)
                 with connection:
                     connection.execute(_DROP_UNDECODABLE)

@@ -47,6 +47,7 @@ from gristmill.storage.index import KeyIndex
 from gristmill.storage.kept import is_there, keep
 from gristmill.storage.layout import NO_STORE, Layout, is_refusal
 from gristmill.storage.made import MadeValues
+from gristmill.storage.patience import Waiter
 from gristmill.storage.presence import Gate, Pin
 from gristmill.storage.refuge import Refuge, name_refuge
 from gristmill.storage.seal import NO_KEY, Secret, content_checksum
@@ -167,6 +168,7 @@ class LocalStorage:
         self._lock = threading.RLock()
         self._columns = _ColumnCache(_CACHE_BYTES)
         self._made = MadeValues()
+        self._gate_waiter = Waiter()
 
     @property
     def key(self) -> bytes:
@@ -200,7 +202,7 @@ class LocalStorage:
         """What keeps look-ups and deletions apart."""
         # A directory that is no store yet must stay one that can be made a store.
         layout = self.layout if self.shelter.is_opened else self.refuge.layout
-        return Gate(layout.gate, make=not self.spec.readonly)
+        return Gate(layout.gate, make=not self.spec.readonly, waiter=self._gate_waiter)
 
     @property
     def own_scratch(self) -> Path:

@@ -16,13 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gristmill.errors import StoreError
+from gristmill.storage import patience
+from gristmill.storage.patience import LONGEST_PAUSE_SECONDS, Waiter, lock
 
 _PIN = re.compile(r"(running|open)-([0-9a-f]{12})-([0-9a-f]{8})")
-
-_ENTER_SECONDS, _CLOSE_SECONDS = 30.0, 120.0
-"""How long those who look things up, and those who delete, wait for each other."""
-
-_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0002, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +130,13 @@ class Gate:
         The file whose lock it is.
     make
         Whether to make it where it is not there; otherwise nobody is kept out then.
+    waiter
+        Waits to enter: the same for all gates of a process, which need not wait twice for who has stopped.
     """
 
-    def __init__(self, path: Path, *, make: bool = True) -> None:
+    def __init__(self, path: Path, *, make: bool = True, waiter: Waiter | None = None) -> None:
         self._path = path
+        self._waiter = waiter or Waiter()
         self._flags = os.O_RDWR | os.O_CREAT if make else os.O_RDONLY
 
     @contextlib.contextmanager
@@ -144,7 +144,8 @@ class Gate:
         """Let nothing be deleted meanwhile; wait until nothing is being deleted, but not for who has stopped."""
         with self._opened() as descriptor:
             if descriptor >= 0:
-                _locked(descriptor, fcntl.LOCK_SH, _ENTER_SECONDS)  # else what was found may be a miss later
+                with contextlib.suppress(OSError):  # without it, what is found may be a miss later
+                    self._waiter.lock(descriptor, fcntl.LOCK_SH, patience.ENTER_SECONDS)
             yield
 
     @contextlib.contextmanager
@@ -157,12 +158,13 @@ class Gate:
             Somebody stays inside.
         """
         with self._opened() as descriptor:
-            if descriptor >= 0 and not _locked(descriptor, fcntl.LOCK_EX, _CLOSE_SECONDS):
+            if descriptor >= 0 and not lock(descriptor, fcntl.LOCK_EX, patience.CLOSE_SECONDS):
                 raise StoreError(
-                    f"a process has been looking things up for {_CLOSE_SECONDS:.0f} s in the store at "
+                    f"a process has been looking things up for {patience.CLOSE_SECONDS:.0f} s in the store at "
                     f"{self._path.parent}, or has stopped in the midst of it; try again"
                 )
             yield
+        time.sleep(2 * LONGEST_PAUSE_SECONDS)  # so that whoever waits gets in before it is closed again
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -175,18 +177,3 @@ class Gate:
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-def _locked(descriptor: int, kind: int, seconds: float) -> bool:
-    """Lock a file; return False where that was not possible for so long."""
-    deadline, pause = time.monotonic() + seconds, _PAUSE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        else:
-            return True

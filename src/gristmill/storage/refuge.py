@@ -17,7 +17,9 @@ import weakref
 from pathlib import Path
 
 from gristmill.errors import StoreError
+from gristmill.storage import patience
 from gristmill.storage.layout import Layout, Scratch, sweep
+from gristmill.storage.patience import Waiter
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is made private
 """Where a file system in memory usually is; it fills up independently of any disk."""
@@ -77,6 +79,7 @@ class Refuge:
         self.layout = Layout(Path(path))
         self._locks: list[int] = []
         self._scratch: Scratch | None = None
+        self._waiter = Waiter()
         weakref.finalize(self, _leave, path if owned else "", self._locks, os.getpid())
 
     @property
@@ -146,7 +149,9 @@ class Refuge:
         while not self._locks:
             self.path.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if not self._waiter.lock(descriptor, fcntl.LOCK_SH, patience.TABLE_SECONDS):
+                os.close(descriptor)
+                raise BlockingIOError(f"{self.path} is being removed by a process that has stopped")
             if (self.path / ".lock").exists():
                 self._locks.append(descriptor)
             else:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gristmill.storage import patience
 from gristmill.storage.frame import unseal
-from gristmill.storage.ledger import BUSY_SECONDS, FILE_NAME, INDEX, NUMBER, fetch
+from gristmill.storage.ledger import FILE_NAME, INDEX, NUMBER, fetch
 from gristmill.storage.seal import NO_KEY
 
 _COLUMNS = "rowid, key, mode, filename, value"
@@ -225,7 +226,7 @@ class Rows:
     def _connect(self, mode: str) -> sqlite3.Connection:
         location = f"{self._path.absolute().as_uri()}?mode={mode}"
         connection = sqlite3.connect(
-            location, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            location, uri=True, timeout=patience.BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         return connection

@@ -334,13 +334,25 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except FileExistsError:
-        if not os.path.samefile(source, target):  # of a chunk that was damaged, say
+        if not (
+            os.path.samefile(source, target) or _is_copy(source, target)
+        ):  # of a chunk that was damaged, say
             target.unlink(missing_ok=True)
             _link(source, target)
     except OSError as error:
         if error.errno not in (errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EXDEV):
             raise
-        _write_atomically(target, source.read_bytes())  # ext4 allows 65,000 links; some file systems none
+        written = source.stat().st_mtime_ns  # by which the next run sees that it is there
+        _write_atomically(
+            target, source.read_bytes(), written
+        )  # ext4 allows 65,000 links; some file systems none
+
+
+def _is_copy(source: Path, target: Path) -> bool:
+    """Whether `target` was copied from the file that `source` is now."""
+    there, copied = source.stat(), target.stat()
+    is_written_here = bool(copied.st_mode & 0o200)  # a link has the mode of its chunk, which nobody may write
+    return is_written_here and (there.st_size, there.st_mtime_ns) == (copied.st_size, copied.st_mtime_ns)
 
 
 def _write_metadata(directory: Path, metadata: dict[str, Any]) -> None:

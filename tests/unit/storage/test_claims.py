@@ -155,7 +155,7 @@ def test_a_silent_owner_is_not_waited_for(
     """Its heartbeat stands still: it has been stopped, or its machine sleeps."""
     now = [1000.0]
     monkeypatch.setattr("gristmill.storage.claims.time.monotonic", lambda: now[0])
-    impatient = Claims(directory, stall_seconds=30.0)
+    impatient = Claims(directory)
     monkeypatch.setattr("gristmill.storage.claims.os.pread", lambda *_: b"the same")
     assert impatient.take(keys(1)).tolist() == [False]
     now[0] += 29.0
@@ -170,7 +170,7 @@ def test_an_owner_that_moves_is_waited_for(
 ) -> None:
     now, beats = [1000.0], iter(range(1000))
     monkeypatch.setattr("gristmill.storage.claims.time.monotonic", lambda: now[0])
-    patient = Claims(directory, stall_seconds=30.0)
+    patient = Claims(directory)
     monkeypatch.setattr("gristmill.storage.claims.os.pread", lambda *_: b"%d" % next(beats))
     for _ in range(5):
         assert patient.take(keys(1)).tolist() == [False]

@@ -278,7 +278,7 @@ def test_ours_gives_up_beside_a_stopped_writer(
 ) -> None:
     ledger.put(OBJECT, b"body")
     ledger.close()
-    monkeypatch.setattr("gristmill.storage.ledger.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("gristmill.storage.patience.BUSY_SECONDS", 0.01)
     with closing(diskcache.Cache(str(tmp_path / "ours"), disk=FramedDisk, timeout=0.01)) as opened:
         ledger._open.cache = opened  # noqa: SLF001 - opening waits a minute for locks, and is not what is tested
         with database(tmp_path / "ours") as writer:

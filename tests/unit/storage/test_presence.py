@@ -7,7 +7,7 @@ import pytest
 from tests.support.programs import running
 
 from gristmill.errors import StoreError
-from gristmill.storage import presence
+from gristmill.storage import patience
 from gristmill.storage.layout import Scratch
 from gristmill.storage.presence import Gate, Pin, present
 
@@ -73,8 +73,8 @@ def test_several_may_enter_and_one_may_close(tmp_path: Path) -> None:
 
 
 def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "_ENTER_SECONDS", 0.01)
-    monkeypatch.setattr(presence, "_CLOSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "ENTER_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "CLOSE_SECONDS", 0.01)
     gate = Gate(tmp_path / "gate")
     with gate.closed(), gate.entered():
         pass

@@ -1,5 +1,6 @@
 """What the engine needs of an executor: slots that take batches and give reports."""
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -39,6 +40,9 @@ class Transport(Protocol):
         self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":
         """Start a batch; the future raises `SlotDiedError` if its process dies."""
+
+    def processes(self) -> "Mapping[Future[BatchReport], int]":
+        """Return the ids of the processes that run batches now, other than this one."""
 
     def forget(self, stage: StageRun) -> None:
         """Take in that what the stage reads has moved."""

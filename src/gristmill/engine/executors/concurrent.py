@@ -78,6 +78,10 @@ class ConcurrentTransport:
         THREADS.run(partial(self._drive, stage, worker, positions, missing, future))
         return future
 
+    def processes(self) -> dict["Future[BatchReport]", int]:
+        """Return none: this process runs everything."""
+        return {}
+
     def forget(self, stage: StageRun) -> None:
         """Do nothing: the worker reads through the stage itself."""
 

@@ -93,6 +93,10 @@ class _Slot:
                 env=_ONE_THREAD,
             )
 
+    def processes(self) -> list[int]:
+        """Return the id of the process, if there is one now."""
+        return list(self.executor._processes or ())  # noqa: SLF001 - loky has no other word for it
+
     def kill(self) -> None:
         """End the process at once."""
         with contextlib.suppress(Exception):  # it may be gone already
@@ -181,6 +185,7 @@ class ParallelTransport:
         self._slots: list[_Slot] = []
         self._idle: list[_Slot] = []
         self._jobs: dict[int, Path] = {}
+        self._running: dict[Future[BatchReport], _Slot] = {}
 
     def free(self, stage: StageRun) -> int:
         """How many more batches can start now."""
@@ -216,6 +221,12 @@ class ParallelTransport:
         if stage.stage.number not in self._jobs:
             self._publish(stage, by_value=False)
 
+    def processes(self) -> dict["Future[BatchReport]", int]:
+        """Return the ids of the processes that run batches now."""
+        return {
+            batch: process for batch, slot in self._running.copy().items() for process in slot.processes()
+        }
+
     def forget(self, stage: StageRun) -> None:
         """Publish the stage's job again before its next batch: what it reads has moved."""
         self._jobs.pop(stage.stage.number, None)
@@ -241,19 +252,23 @@ class ParallelTransport:
     def _send(self, delivery: _Delivery) -> None:
         message = pickle.dumps(delivery.message, protocol=5)
         self.bytes_piped += len(message)
+        self._running[delivery.answer] = delivery.slot
         for _ in range(_SLOTS_TRIED):
             try:
                 with _uninterrupted():
                     future = delivery.slot.executor.submit(run_batch, message)
             except Exception:  # noqa: BLE001 - its process died while it was idle: no call is to blame
                 delivery = replace(delivery, slot=self._replaced(delivery.slot))
+                self._running[delivery.answer] = delivery.slot
             else:
                 future.add_done_callback(functools.partial(self._land, delivery))
                 return
+        self._running.pop(delivery.answer, None)
         delivery.answer.set_exception(SlotDiedError("no worker process can be started"))
 
     def _land(self, delivery: _Delivery, future: "Future[bytes]") -> None:
         """Take a report in; runs in a thread of loky's."""
+        self._running.pop(delivery.answer, None)
         try:
             reply = future.result()
         except BaseException as error:  # noqa: BLE001 - loky's word for a dead process has many forms

@@ -73,6 +73,10 @@ class SequentialTransport:
             future.set_exception(error)
         return future
 
+    def processes(self) -> dict["Future[BatchReport]", int]:
+        """Return none: this process runs everything."""
+        return {}
+
     def forget(self, stage: StageRun) -> None:
         """Do nothing: the worker reads through the stage itself."""
 
