@@ -61,6 +61,7 @@ from gristmill.storage.segment import (
     payload_of,
     provenance_of,
 )
+from gristmill.storage.spool import Spool
 
 if TYPE_CHECKING:
     from gristmill.storage.ledger import Ledger
@@ -157,6 +158,7 @@ class LocalStorage:
         self._homeward = Homeward(self._ledger, self._chunks, self.shelter, self._moved)
         self._scratch: Path | None = None
         self._indexes: dict[bytes, KeyIndex] = {}
+        self._spool = Spool(lambda: self.scratch)
         self._version: tuple[int, ...] = ()
         self._generation = 0
         self._files_known = 0
@@ -245,7 +247,7 @@ class LocalStorage:
         with self._lock:
             index = self._indexes.get(group)
             if index is None:
-                index = self._indexes[group] = KeyIndex(self._ledger, group)
+                index = self._indexes[group] = KeyIndex(self._ledger, group, self._spool)
                 index.refresh()
             if outputs is not None:
                 index.expect(outputs)
@@ -556,6 +558,7 @@ class LocalStorage:
             self._chunks.use(self._key)
             self._homeward.forget()
             self._indexes.clear()
+            self._spool = Spool(lambda: self.scratch)
             self._columns = _ColumnCache(_CACHE_BYTES)
             self._version = ()
 
