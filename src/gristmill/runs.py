@@ -224,7 +224,7 @@ def _follow(locators: Array, before: int | None) -> Array:
     """Mask of the locators that go on where the one before them was, or are missing like that one."""
     previous = np.concatenate((locators[:1] if before is None else [before], locators[:-1]))
     missing, were_missing = locators == MISSING, previous == MISSING
-    follow = np.where(were_missing, missing, locators - previous == 1)
+    follow: Array = np.where(were_missing, missing, locators - previous == 1)
     if before is None:
         follow[0] = False
     return follow

@@ -223,7 +223,8 @@ class Claims:
         if len(self._table) == BUCKETS:
             return base.view(np.int64)
         more = tags & np.uint64(len(self._table) // BUCKETS - 1)
-        return (base | more << _BASE_BITS).view(np.int64)
+        buckets: Array = base | more << _BASE_BITS
+        return buckets.view(np.int64)
 
     def _bucket(self, low: int, tag: int) -> int:
         """Return what `_buckets` returns for one key."""

@@ -60,7 +60,7 @@ class Spool:
 
     def _write(self, block: bytes) -> "_Spooled":
         if self._file is None or self._pid != os.getpid():  # two processes would write to the same places
-            self._file = tempfile.TemporaryFile(dir=self._directory(), buffering=0)
+            self._file = tempfile.TemporaryFile(dir=self._directory(), buffering=0)  # noqa: SIM115 - it stays open
             self._pid, self._end = os.getpid(), 0
         start, view = self._end, memoryview(block)
         while view:
