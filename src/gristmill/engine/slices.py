@@ -13,7 +13,7 @@ import numpy as np
 from gristmill.engine.deliver import Alone, as_form, assemble
 from gristmill.engine.job import Job
 from gristmill.engine.mapped import MappedOutput, root
-from gristmill.engine.sources import DIGEST, OutputSource, Source, load_input
+from gristmill.engine.sources import DIGEST, Source, StoredSource, load_input
 from gristmill.errors import IntegrityError
 from gristmill.identity.digest import merkle
 from gristmill.plan.space import Slices, Space
@@ -85,7 +85,7 @@ def reader(
         Called with the positions, in the source, of elements that cannot be read; an `IntegrityError` in the
         function that reads them follows.
     """
-    assert isinstance(source, OutputSource)  # noqa: S101 - for the type checker: only outputs are sliced
+    assert isinstance(source, StoredSource)  # noqa: S101 - for the type checker: only outputs are sliced
     chosen = source.part(elements)
 
     def mend(places: Array) -> None:
@@ -101,8 +101,8 @@ def reader(
 
 def vanished(source: Source, elements: Array) -> Array:
     """Return those of `elements` of which this process does not know where they are."""
-    assert isinstance(source, OutputSource)  # noqa: S101 - as above
-    return np.asarray(elements[source.locators[elements] == MISSING])
+    assert isinstance(source, StoredSource)  # noqa: S101 - as above
+    return np.asarray(elements[source.located(elements) == MISSING])
 
 
 def lacking(argument: Slice | Span, job: Job, positions: Array) -> Array:

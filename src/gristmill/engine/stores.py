@@ -82,6 +82,12 @@ class Stores:
         changed = self.kept.refresh()
         return (self.private is not None and self.private.refresh()) or changed
 
+    def bound_memory(self, calls: int) -> None:
+        """Keep so many calls of a group in order in memory, and further ones in files."""
+        for storage in (self.kept, self.private, *self.others):
+            if storage is not None:
+                storage.most_sorted = calls
+
     def close(self) -> None:
         """Close all of them."""
         for storage in (self.kept, self.private, *self.others):

@@ -2,8 +2,7 @@
 
 One `KeyIndex` covers one group (the calls with one call prefix). The usual resume asks for the same keys in the
 same order, so a cursor first walks the segments and compares whole blocks of bytes, from one look-up to the next;
-what it does not find is looked up in sorted levels that merge as they grow, like a log-structured merge tree
-(O'Neil et al., 1996). They take 24 bytes a call, and are made when they are needed first.
+what it does not find is looked up in sorted levels, which are made when they are needed first.
 
 A *locator* is an int64: the segment's position in this index, shifted by 32, plus the call's position in the
 segment; -1 means missing. Locators are meaningful in one process only.
@@ -12,13 +11,14 @@ segment; -1 means missing. Locators are meaningful in one process only.
 import itertools
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gristmill.errors import IntegrityError
 from gristmill.storage.columns import holds_files
+from gristmill.storage.levels import MISSING, Level, Levels
 from gristmill.storage.segment import KEY_SIZE, Segment, Tombstone, decode_index
 from gristmill.storage.spool import Spool
 
@@ -26,20 +26,12 @@ if TYPE_CHECKING:
     from gristmill.storage.ledger import Ledger
     from gristmill.storage.places import Ledgers
 
+__all__ = ["MISSING", "KeyIndex"]
+
 Array = np.ndarray[Any, Any]
-MISSING = -1
 _SHIFT = 32
 _POSITION = (1 << _SHIFT) - 1
 _DIGEST = np.dtype("V16")
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """Keys sorted by their first half."""
-
-    first: Array
-    second: Array
-    locators: Array
 
 
 class KeyIndex:
@@ -51,18 +43,23 @@ class KeyIndex:
         Whose segments.
     spool
         What holds their keys and digests; memory, unless given.
+    most
+        Calls that are kept in order in memory; further ones are in files of the spool.
     """
 
-    def __init__(self, ledger: "Ledger | Ledgers", group: bytes, spool: Spool | None = None) -> None:
+    def __init__(
+        self, ledger: "Ledger | Ledgers", group: bytes, spool: Spool | None = None, most: int = 2**62
+    ) -> None:
         self._ledger = ledger
         self.group = group
         self._spool = spool
         self._segments: list[Segment] = []
         self._ordinals: dict[int, int] = {}
+        self._in_order = (np.empty(0, dtype=np.int64),) * 2
         self._starts: dict[bytes, int] = {}
         self._dead: dict[int, set[int] | None] = {}
         self._tombstones: list[Tombstone] = []
-        self._levels: list[_Level] = []
+        self._levels = Levels(spool, most)
         self._unsorted: list[int] = []
         self._cursor = (-1, 0)
         self._last: dict[Ledger, int] = {}
@@ -123,6 +120,7 @@ class KeyIndex:
         with self._lock:
             self._dead = dict.fromkeys(range(len(self._segments)))
             self._ordinals.clear()
+            self._in_order = (np.empty(0, dtype=np.int64),) * 2
             self._starts.clear()
             self._levels.clear()
             self._unsorted.clear()
@@ -185,12 +183,14 @@ class KeyIndex:
         """Return the locators of `portable` rows; missing where this index does not know the segment."""
         if not self._ordinals:
             return np.full(len(rows), MISSING, dtype=np.int64)
-        numbers = np.fromiter(self._ordinals, dtype=np.int64, count=len(self._ordinals))
-        ordinals = np.fromiter(self._ordinals.values(), dtype=np.int64, count=len(self._ordinals))
-        order = np.argsort(numbers)
-        at = np.minimum(np.searchsorted(numbers[order], rows[:, 0]), len(order) - 1)
-        known = numbers[order][at] == rows[:, 0]
-        return np.where(known, (ordinals[order][at] << _SHIFT) + rows[:, 1], MISSING)
+        if len(self._in_order[0]) != len(self._ordinals):
+            numbers = np.fromiter(self._ordinals, dtype=np.int64, count=len(self._ordinals))
+            ordinals = np.fromiter(self._ordinals.values(), dtype=np.int64, count=len(self._ordinals))
+            order = np.argsort(numbers)
+            self._in_order = numbers[order], ordinals[order]
+        numbers, ordinals = self._in_order
+        at = np.minimum(np.searchsorted(numbers, rows[:, 0]), len(numbers) - 1)
+        return np.where(numbers[at] == rows[:, 0], (ordinals[at] << _SHIFT) + rows[:, 1], MISSING)
 
     def runs(self, locators: Array) -> Iterable[tuple[Segment, slice, Array]]:
         """Yield (segment, slice of `locators`, positions in the segment) for each run in one segment.
@@ -312,32 +312,17 @@ class KeyIndex:
 
     def _search(self, keys: bytes) -> Array:
         self._sort_in()
-        halves = np.frombuffer(keys, dtype="<u8").reshape(-1, 2)
-        order = np.argsort(halves[:, 0])
-        first, second = halves[order, 0], halves[order, 1]
-        found = np.full(len(order), MISSING, dtype=np.int64)
-        for level in reversed(self._levels):  # the oldest level is first and must win
-            at = np.searchsorted(level.first, first)
-            at[at == len(level.first)] = 0
-            hit = (level.first[at] == first) & (level.second[at] == second)
-            found[hit] = level.locators[at[hit]]
-        result = np.empty_like(found)
-        result[order] = found
-        return result
+        return self._levels.find(np.frombuffer(keys, dtype="<u8").reshape(-1, 2))
 
     def _sort_in(self) -> None:
-        if not self._unsorted:
-            return
         ordinals, self._unsorted = self._unsorted, []
-        level = self._sorted(ordinals)
-        if not len(level.first):  # all its calls have been taken back
-            return
-        self._levels.append(level)
-        while len(self._levels) > 1 and len(self._levels[-2].first) <= 2 * len(self._levels[-1].first):
-            newer, older = self._levels.pop(), self._levels.pop()
-            self._levels.append(_merge(older, newer))
+        while ordinals:
+            ends = np.cumsum([self._segments[ordinal].count for ordinal in ordinals])
+            some = max(int(np.searchsorted(ends, self._levels.most, side="right")), 1)
+            self._levels.add(self._sorted(ordinals[:some]))
+            ordinals = ordinals[some:]
 
-    def _sorted(self, ordinals: list[int]) -> _Level:
+    def _sorted(self, ordinals: list[int]) -> Level:
         """Return the living calls of some segments as one level."""
         size = sum(self._segments[ordinal].count for ordinal in ordinals)
         first, second = (np.empty(size, dtype=np.uint64) for _ in range(2))
@@ -349,7 +334,7 @@ class KeyIndex:
             start, end = end, end + len(positions)
             first[start:end], second[start:end] = halves[positions, 0], halves[positions, 1]
             locators[start:end] = positions + (ordinal << _SHIFT)
-        return _in_order(first[:end], second[:end], locators[:end])
+        return Level.of(first[:end], second[:end], locators[:end])
 
     def _living(self, ordinal: int) -> Array:
         """Return the positions in a segment that have not been taken back."""
@@ -362,22 +347,6 @@ class KeyIndex:
 
 def _item(block: bytes, position: int) -> bytes:
     return block[position * KEY_SIZE : (position + 1) * KEY_SIZE]
-
-
-def _merge(older: _Level, newer: _Level) -> _Level:
-    return _in_order(
-        np.concatenate((older.first, newer.first)),
-        np.concatenate((older.second, newer.second)),
-        np.concatenate((older.locators, newer.locators)),
-    )
-
-
-def _in_order(first: Array, second: Array, locators: Array) -> _Level:
-    order = np.argsort(first, kind="stable")  # stable: of two rows for one key the older stays in front
-    first = first[order]  # one after the other: of each, the old and the new one are there together
-    second = second[order]
-    locators = locators[order]
-    return _Level(first, second, locators)
 
 
 def _common_prefix(keys: bytes, at: int, others: bytes) -> int:

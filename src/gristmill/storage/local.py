@@ -166,6 +166,8 @@ class LocalStorage:
         """Grows whenever there may be more to find than before, whoever in this process noticed."""
         self.bytes_written = 0
         """Bytes of chunks, objects and segments that this process has added."""
+        self.most_sorted = 2**62
+        """Calls of a group that are kept in order in memory; set it before anything is looked up."""
         self._lock = threading.RLock()
         self._columns = _ColumnCache(_CACHE_BYTES)
         self._made = MadeValues()
@@ -247,7 +249,7 @@ class LocalStorage:
         with self._lock:
             index = self._indexes.get(group)
             if index is None:
-                index = self._indexes[group] = KeyIndex(self._ledger, group, self._spool)
+                index = self._indexes[group] = KeyIndex(self._ledger, group, self._spool, self.most_sorted)
                 index.refresh()
             if outputs is not None:
                 index.expect(outputs)
