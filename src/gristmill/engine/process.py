@@ -30,9 +30,6 @@ _JOBS = 8
 _STORES = 3
 """Jobs and stores kept open; the one that was used the longest ago goes first."""
 
-_MOST_SORTED = 1 << 19
-"""Calls of a group that a worker keeps in order in memory (12 MiB): there may be many workers."""
-
 
 @dataclass(frozen=True, slots=True)
 class BatchMessage:
@@ -130,7 +127,7 @@ class _OpenStores:
 
     def __init__(self, spec: StoresSpec, stop: threading.Event) -> None:
         self.stores = Stores.open(spec)
-        self.stores.bound_memory(_MOST_SORTED)
+        self.stores.bound_memory()
         Memos.current.offer(spec.kept.location, self.stores.kept.remembered_files)
         self.claims = self.stores.kept.claims()
         self._stop = stop

@@ -1,6 +1,7 @@
 """Runners: one step of a job, with what does not change between batches."""
 
 import contextlib
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Runner:
         self._name = node_name(task.node)
         self._is_described = not task.node.cache
 
-    @property
+    @cached_property
     def index(self) -> KeyIndex:
         """Where its calls are looked up; read from the ledger when it is asked for first, which may be never."""
         return self.storage.index(self.task.prefix, len(self.node.output_names))

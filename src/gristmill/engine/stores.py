@@ -82,11 +82,11 @@ class Stores:
         changed = self.kept.refresh()
         return (self.private is not None and self.private.refresh()) or changed
 
-    def bound_memory(self, calls: int) -> None:
-        """Keep so many calls of a group in order in memory, and further ones in files."""
+    def bound_memory(self) -> None:
+        """Have all of them hold little in memory, in a process that is one of many."""
         for storage in (self.kept, self.private, *self.others):
             if storage is not None:
-                storage.most_sorted = calls
+                storage.bound_memory()
 
     def close(self) -> None:
         """Close all of them."""

@@ -26,11 +26,8 @@ _PAGE = np.dtype(
 _QUERIES = 1 << 12
 """Keys looked up together in a file: their pages are in memory together."""
 
-_RANGE_CALLS = 1 << 18
+_RANGE_CALLS = 1 << 17
 """Calls merged together on their way to a file."""
-
-_MOST_FILES = 8
-"""Levels in files; more of them are merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +168,7 @@ class Levels:
         if not len(level):
             return
         self._levels.append(level)
-        while len(self._levels) > 1 and len(self._levels[-2]) <= 2 * len(self._levels[-1]):
+        while _is_due(self._levels):
             self._levels[-2:] = [Level.merged(self._levels[-2:])]
         if self.in_memory > self.most:
             self._move_out()
@@ -196,10 +193,15 @@ class Levels:
         try:
             self._paged.append(PagedLevel(self._levels, self._spool.file()))
             self._levels.clear()
-            if len(self._paged) > _MOST_FILES:
-                self._paged = [PagedLevel(self._paged, self._spool.file())]
+            while _is_due(self._paged):
+                self._paged[-2:] = [PagedLevel(self._paged[-2:], self._spool.file())]
         except (OSError, StoreError):
             return
+
+
+def _is_due(levels: Sequence[Level] | Sequence[PagedLevel]) -> bool:
+    """Whether the last two levels are merged: so that there are few of them, and no call is moved often."""
+    return len(levels) > 1 and len(levels[-2]) <= 2 * len(levels[-1])
 
 
 def _ranges(levels: Sequence[Level | PagedLevel], count: int) -> Iterator[Level]:

@@ -34,7 +34,6 @@ def test_what_is_in_files_is_found(
     known: dict[tuple[int, int], int] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gristmill.storage.levels._RANGE_CALLS", 100)
-        patch.setattr("gristmill.storage.levels._MOST_FILES", 2)
         patch.setattr("gristmill.storage.levels._QUERIES", 50)
         for rows in rounds:
             new = {(half, half ^ 1): at for half, at in rows.items()}

@@ -1,12 +1,14 @@
 """The spool gives back what it holds, from memory or from a file that nobody else sees."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gristmill.errors import IntegrityError
 from gristmill.storage import spool
+from gristmill.storage.local import LocalStorage, StoreSpec
 from gristmill.storage.spool import NamelessFile, Spool
 
 
@@ -61,3 +63,11 @@ def test_what_is_not_there_is_an_integrity_error(tmp_path: Path) -> None:
     file.append(b"abc")
     with pytest.raises(IntegrityError, match="too short"):
         file.read(1, 3)
+
+
+def test_a_file_is_made_while_others_wait_for_the_index(tmp_path: Path) -> None:
+    """Who appends holds the store's lock while it waits for an index, which may need a file to go on."""
+    storage = LocalStorage(StoreSpec(str(tmp_path / "store")))
+    with ThreadPoolExecutor(1) as pool, storage._lock:  # noqa: SLF001 - no other way to hold it
+        assert pool.submit(lambda: storage.scratch).result(timeout=20).is_dir()
+    storage.close()
