@@ -1,15 +1,17 @@
 """Every case there is, in the order of the report."""
 
 from benchmarks.case import Case, Runner
-from benchmarks.cases import arrays, cold, hashing, imports, parallel, resumed
+from benchmarks.cases import arrays, cold, hashing, imports, ledger, parallel, resumed, sharing
 
 CASES: tuple[Case, ...] = (
     *resumed.CASES,
+    *ledger.CASES,
     *cold.CASES,
     *parallel.CASES,
     *arrays.CASES,
     *hashing.CASES,
     *imports.CASES,
+    *sharing.CASES,
 )
 
 
