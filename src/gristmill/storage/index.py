@@ -316,11 +316,14 @@ class KeyIndex:
 
     def _sort_in(self) -> None:
         ordinals, self._unsorted = self._unsorted, []
+        is_much = sum(self._segments[ordinal].count for ordinal in ordinals) > 2 * self._levels.most
         while ordinals:
             ends = np.cumsum([self._segments[ordinal].count for ordinal in ordinals])
             some = max(int(np.searchsorted(ends, self._levels.most, side="right")), 1)
             self._levels.add(self._sorted(ordinals[:some]))
             ordinals = ordinals[some:]
+        if is_much:
+            self._levels.compact()
 
     def _sorted(self, ordinals: list[int]) -> Level:
         """Return the living calls of some segments as one level."""

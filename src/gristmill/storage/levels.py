@@ -4,6 +4,7 @@ Levels merge as they grow, like a log-structured merge tree (O'Neil et al., 1996
 call, or beyond a limit in files, page by page, of which a look-up reads the pages that it needs.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,9 @@ class PagedLevel:
     def _find(self, first: Array, second: Array) -> Array:
         pages = np.maximum(np.searchsorted(self._begins, first, side="right") - 1, 0)
         needed, rows = np.unique(pages, return_inverse=True)
-        table = np.concatenate([self._pages(page, 1) for page in needed.tolist()])
+        width = _PAGE.itemsize
+        pages_read = [self._file.read(page * width, width) for page in needed.tolist()]
+        table = np.frombuffer(b"".join(pages_read), dtype=_PAGE)
         same = (table["first"][rows] == first[:, None]) & (table["second"][rows] == second[:, None])
         found: Array = np.where(same.any(axis=1), table["at"][rows, same.argmax(axis=1)], MISSING)
         return found
@@ -173,6 +176,12 @@ class Levels:
         if self.in_memory > self.most:
             self._move_out()
 
+    def compact(self) -> None:
+        """Merge what is in files, after much has been added: a look-up goes through every level."""
+        if self._spool is not None and len(self._paged) > 1:
+            with contextlib.suppress(OSError, StoreError):
+                self._paged = [PagedLevel(self._paged, self._spool.file())]
+
     def find(self, keys: Array) -> Array:
         """Return the locators of keys, given as rows of two halves; missing ones as such."""
         order = np.argsort(keys[:, 0])
@@ -190,13 +199,11 @@ class Levels:
         """Move what is in memory to a file, if the disk takes it."""
         if self._spool is None:
             return
-        try:
+        with contextlib.suppress(OSError, StoreError):
             self._paged.append(PagedLevel(self._levels, self._spool.file()))
             self._levels.clear()
             while _is_due(self._paged):
                 self._paged[-2:] = [PagedLevel(self._paged[-2:], self._spool.file())]
-        except (OSError, StoreError):
-            return
 
 
 def _is_due(levels: Sequence[Level] | Sequence[PagedLevel]) -> bool:
