@@ -19,7 +19,8 @@ FILE_WIDTH = 110
 
 def main(
     only: Annotated[
-        list[str] | None, typer.Option(help="Cases to run, or patterns of them; all, unless given.")
+        list[str] | None,
+        typer.Option(help="Cases to run, or patterns of them; unless given, all but the long ones."),
     ] = None,
     items: Annotated[
         int | None, typer.Option(help="Items of every case, in place of its own number.")
@@ -35,7 +36,7 @@ def main(
     ] = False,
 ) -> None:
     """Measure gristmill beside its peers and the raw limits."""
-    patterns = only or ["*"]
+    patterns = only or [case.name for case in CASES if not case.long]
     unknown = [pattern for pattern in patterns if not _chosen([pattern])]
     if unknown:
         names = ", ".join(case.name for case in CASES)

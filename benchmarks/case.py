@@ -116,5 +116,9 @@ class Case:
     """What gristmill may cost."""
     memory: int | None = None
     """Bytes by which gristmill's process may grow."""
+    memory_per_item: int | None = None
+    """The same for each item."""
+    long: bool = False
+    """Whether it takes minutes and gigabytes, and is run only when it is named."""
     unit: str = "µs/item"
     """What a figure is; the number is always microseconds for each of the items."""

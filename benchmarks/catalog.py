@@ -1,16 +1,28 @@
 """Every case there is, in the order of the report."""
 
 from benchmarks.case import Case, Runner
-from benchmarks.cases import arrays, cold, hashing, imports, parallel, product, resumed
+from benchmarks.cases import (
+    arrays,
+    cold,
+    hashing,
+    imports,
+    ledger,
+    parallel,
+    product,
+    resumed,
+    sharing,
+)
 
 CASES: tuple[Case, ...] = (
     *resumed.CASES,
+    *ledger.CASES,
     *cold.CASES,
     *product.CASES,
     *parallel.CASES,
     *arrays.CASES,
     *hashing.CASES,
     *imports.CASES,
+    *sharing.CASES,
 )
 
 

@@ -1,6 +1,7 @@
 """The functions that are mapped: as little work as can be, so that what is around them is measured."""
 
 from functools import cache
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,14 @@ def multiply(x: int, y: int) -> int:
 def describe(x: int) -> dict[str, Any]:
     """A small container from a scalar."""
     return {"number": x, "half": x / 2, "name": "item"}
+
+
+def busy(x: int) -> int:
+    """5 ms of computing, whoever else uses the processor."""
+    end = process_time() + 0.005
+    while process_time() < end:
+        pass
+    return x
 
 
 @cache

@@ -112,10 +112,21 @@ def verdict(case: Case, entries: list[Measured]) -> str:
             speed = speed_against(entries, system)
             if speed is not None:
                 parts.append(f"budget {case.budget}: {'within' if speed >= ratio else 'OVER'} ({speed:.3g})")
-    if case.memory is not None and (entry := _ours(entries)) is not None:
-        growth, limit = _growth(entry), case.memory / 1e6
-        parts.append(f"memory ≤ {limit:,.0f} MB: {'within' if growth <= limit else 'OVER'} ({growth:+,.0f})")
+    if (entry := _ours(entries)) is not None:
+        parts += _memory(case, entry)
     return "gristmill: " + ("; ".join(parts) or "no peer and no budget")
+
+
+def _memory(case: Case, entry: Measured) -> list[str]:
+    growth, parts = _growth(entry), []
+    if case.memory is not None:
+        limit = case.memory / 1e6
+        parts.append(f"memory ≤ {limit:,.0f} MB: {'within' if growth <= limit else 'OVER'} ({growth:+,.0f})")
+    if case.memory_per_item is not None:
+        each = 1e6 * growth / entry.items
+        word = "within" if each <= case.memory_per_item else "OVER"
+        parts.append(f"memory ≤ {case.memory_per_item} B/item: {word} ({each:.0f})")
+    return parts
 
 
 def as_json(case: Case, entries: list[Measured]) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """The same map, as each system writes it. Everything heavy is imported by the process that measures it."""
 
+import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks import functions
@@ -58,6 +61,17 @@ def with_gristmill(
             result = pipeline.map({"x": range(job.items)})
         check(result[steps[-1].output][job.items - 1], steps, job.items - 1)
         job.facts["piped B/item"] = result.stats.bytes_piped / job.items
+
+
+def worker_peaks() -> dict[int, int]:
+    """The most memory that each child process has had resident so far, in bytes; nothing where /proc is not there."""
+    peaks = {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError, KeyError, ValueError):
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            if int(fields["PPid"]) == os.getpid():
+                peaks[int(status.parent.name)] = int(fields["VmHWM"].split()[0]) * 1024
+    return peaks
 
 
 def with_pipefunc(

@@ -6,7 +6,7 @@ from benchmarks.case import AtMost, Case, Runner
 from benchmarks.systems import CHAIN, SCALAR, Step, with_gristmill, with_joblib, with_pipefunc
 
 
-def _case(name: str, title: str, budget: float, steps: tuple[Step, ...]) -> Case:
+def _case(name: str, title: str, budget: float, memory: int, steps: tuple[Step, ...]) -> Case:
     complete = partial(with_gristmill, steps=steps)
     file_array = partial(with_pipefunc, steps=steps)
     dumped = partial(with_pipefunc, steps=steps, storage="dict")
@@ -17,6 +17,7 @@ def _case(name: str, title: str, budget: float, steps: tuple[Step, ...]) -> Case
         items=1_000_000,
         quick_items=2_000,
         budget=AtMost(budget),
+        memory_per_item=memory,
         runners=(
             Runner("gristmill", complete, prepare=complete, kind="ours"),
             Runner(
@@ -40,6 +41,6 @@ def _case(name: str, title: str, budget: float, steps: tuple[Step, ...]) -> Case
 
 
 CASES = (
-    _case("resumed", "a complete map resumed, one node", 1.5, SCALAR),
-    _case("resumed-chain", "a complete map resumed, three nodes", 3.0, CHAIN),
+    _case("resumed", "a complete map resumed, one node", 1.5, 64, SCALAR),
+    _case("resumed-chain", "a complete map resumed, three nodes", 3.0, 3 * 64, CHAIN),
 )

@@ -11,7 +11,7 @@ import contextlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -38,6 +38,9 @@ _SPACE = 1 << 15
 _COUNTS = struct.Struct("<QQQ")
 _PART_BYTES = 24 * 1024
 """Of a row; a longer one would be a file, which cannot be replaced in a transaction."""
+
+_BLOCK = 1 << 16
+"""Indices or ranges dealt with together, so that what is needed on the way stays small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +149,19 @@ class Calls:
     @classmethod
     def of(cls, index: KeyIndex, locators: Array) -> "Calls":
         """Return what `locators` of `index` name, in a form that means the same in every process."""
-        missing = locators == MISSING
-        follows = (np.diff(locators) == 1) & ~missing[:-1] | missing[1:] & missing[:-1]
-        first = (
-            np.flatnonzero(np.concatenate(([True], ~follows))) if len(locators) else np.zeros(0, dtype=int)
-        )
-        rows = index.portable(locators[first])
-        counts = np.diff(np.append(first, len(locators)))
-        return cls(rows[:, 0], np.maximum(rows[:, 1], 0), counts)
+        numbers, starts = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.uint32)]
+        first = [np.empty(0, dtype=np.int64)]
+        last = None
+        for at in range(0, len(locators), _BLOCK):
+            part = locators[at : at + _BLOCK].copy()  # somebody may be writing to them
+            begins = np.flatnonzero(~_follow(part, last))
+            rows = index.portable(part[begins])
+            numbers.append(rows[:, 0].copy())
+            starts.append(np.maximum(rows[:, 1], 0).astype(np.uint32))
+            first.append(at + begins)
+            last = int(part[-1])
+        counts = np.diff(np.concatenate(first), append=len(locators)).astype(np.uint32)
+        return cls(np.concatenate(numbers), np.concatenate(starts), counts)
 
     @classmethod
     def of_rows(cls, rows: Array) -> "Calls":
@@ -178,14 +186,19 @@ class Calls:
 
     def encode(self) -> bytes:
         """Return them as bytes."""
-        columns = [
-            np.diff(self.numbers, prepend=0).astype("<i8"),
-            self.starts.astype("<u4"),
-            self.counts.astype("<u4"),
-        ]
-        packed = b"".join(column.tobytes() for column in columns)
-        body = zlib.compress(packed, 1)
+        packer = zlib.compressobj(1)
+        body = b"".join([*map(packer.compress, self._packed()), packer.flush()])
         return _COUNTS.pack(len(self.numbers), self.size, len(body)) + body
+
+    def _packed(self) -> Iterator[bytes]:
+        """Yield what is compressed, a block at a time: the columns may be as long as the map."""
+        blocks = range(0, len(self.numbers), _BLOCK)
+        for at in blocks:
+            before = self.numbers[at - 1] if at else 0
+            yield np.diff(self.numbers[at : at + _BLOCK], prepend=before).astype("<i8").tobytes()
+        for column in (self.starts, self.counts):
+            for at in blocks:
+                yield column[at : at + _BLOCK].astype("<u4").tobytes()
 
     @classmethod
     def decode(cls, body: bytes) -> "Calls":
@@ -208,6 +221,16 @@ class Calls:
         if not len(numbers) == len(starts) == len(counts) == ranges or int(counts.sum()) != size:
             raise IntegrityError("the calls of a run are not as many as they should be")
         return cls(numbers, starts, counts)
+
+
+def _follow(locators: Array, before: int | None) -> Array:
+    """Mask of the locators that go on where the one before them was, or are missing like that one."""
+    previous = np.concatenate((locators[:1] if before is None else [before], locators[:-1]))
+    missing, were_missing = locators == MISSING, previous == MISSING
+    follow: Array = np.where(were_missing, missing, locators - previous == 1)
+    if before is None:
+        follow[0] = False
+    return follow
 
 
 def encode_head(record: RunRecord) -> bytes:

@@ -274,8 +274,11 @@ def test_another_process_loads_the_same(store: Store) -> None:
 # -- ranges
 
 
-@given(rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)) | st.none(), max_size=40))
-def test_calls_mean_the_same_elsewhere(rows: list[tuple[int, int] | None]) -> None:
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)) | st.none(), max_size=40),
+    block=st.integers(1, 50),
+)
+def test_calls_mean_the_same_elsewhere(rows: list[tuple[int, int] | None], block: int) -> None:
     numbers = [7, 1 << 60, 12, (1 << 62) + 5]
 
     class Index:
@@ -284,7 +287,10 @@ def test_calls_mean_the_same_elsewhere(rows: list[tuple[int, int] | None]) -> No
             return np.array(found, dtype=np.int64).reshape(-1, 2)
 
     locators = np.array([-1 if row is None else (row[0] << 32) + row[1] for row in rows], dtype=np.int64)
-    calls = Calls.decode(Calls.of(Index(), locators).encode() + b"rest of a longer one")  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:  # what is longer than a block is the same
+        patch.setattr("gristmill.runs._BLOCK", block)
+        body = Calls.of(Index(), locators).encode()  # type: ignore[arg-type]
+    calls = Calls.decode(body + b"rest of a longer one")
     assert calls.size == len(rows)
     assert calls.rows().tolist() == [[-1, -1] if row is None else [numbers[row[0]], row[1]] for row in rows]
 

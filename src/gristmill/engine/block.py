@@ -448,7 +448,9 @@ class Block:
     def _inner_forms(self, source: str, rows: Array, readable: Array, *, writable: bool) -> Sequence[Any]:
         column = self._columns[source]
         storage = self._worker.makers[source].storage
-        for k in np.flatnonzero(column.locators[rows] != MISSING).tolist():
+        found = np.flatnonzero(column.locators[rows] != MISSING).tolist()
+        self._reload_all(source, [row for row in rows[found].tolist() if column.forms[row] is None])
+        for k in found:
             row = int(rows[k])
             if column.forms[row] is None and not self._reload(source, row):
                 readable[k] = False
@@ -485,6 +487,19 @@ class Block:
         found = locators[locators != MISSING]
         if len(found):
             runner.storage.quarantine(runner.index, found, runner.node.output_names.index(source))
+
+    def _reload_all(self, source: str, rows: list[int]) -> None:
+        """Fetch packed results that were found in the ledger, unless one of them is lost."""
+        runner = self._worker.makers[source]
+        column = self._columns[source]
+        output = runner.node.output_names.index(source)
+        try:
+            forms = runner.storage.forms(runner.index, column.locators[rows], output) if rows else ()
+        except IntegrityError:
+            return
+        for row, form in zip(rows, forms, strict=True):
+            if not isinstance(form, ChunkRef | ObjectRef):
+                column.forms[row] = form
 
     def _reload(self, source: str, row: int) -> bool:
         """Fetch a result that was found in the ledger; where its bytes are lost, take it back."""

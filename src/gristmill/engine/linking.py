@@ -12,9 +12,13 @@ from gristmill.plan.stage import Constant, Stage, Step
 from gristmill.storage.elements import ChunkRef
 from gristmill.storage.layout import READ_ONLY
 from gristmill.storage.local import LocalStorage
+from gristmill.storage.segment import Segment
 from gristmill.storage.views import View
 
 Array = np.ndarray[Any, Any]
+
+_BLOCK = 1 << 16
+"""Positions looked at together, so that what is needed on the way stays small."""
 
 
 class Linker:
@@ -45,13 +49,30 @@ class Linker:
                 continue
             if run.stage.number >= len(self._plan.stages):
                 continue  # partial results of a tree reduction
-            locators = run.locators[k][positions]
-            there = np.flatnonzero(locators >= 0)
-            for segment, where, places in run.indexes[k].runs(locators[there]):
-                for output, name in enumerate(step.outputs):
-                    refs = _refs(segment.codecs[output], segment.checksums[output], places)
-                    missing = self._link(self._view(run), name, positions[there[where]], refs)
-                    lost += [(name, position) for position in missing]
+            for start in range(0, len(positions), _BLOCK):
+                if not self._open_outputs(run, step):
+                    break
+                lost += self._link_step(run, k, positions[start : start + _BLOCK])
+        return lost
+
+    def _open_outputs(self, run: StageRun, step: Step) -> list[tuple[int, str]]:
+        """Number and name of the outputs of a step that may have an array in the view."""
+        view = self._view(run)
+        return [(k, name) for k, name in enumerate(step.outputs) if not view.is_spoiled(name)]
+
+    def _link_step(self, run: StageRun, number: int, positions: Array) -> list[tuple[str, int]]:
+        """Link what a step has made at `positions`, as long as any of it can be linked."""
+        step, lost = run.stage.steps[number], []
+        locators = run.locators[number][positions]
+        there = np.flatnonzero(locators >= 0)
+        for segment, where, places in run.indexes[number].runs(locators[there]):
+            outputs = self._open_outputs(run, step)
+            if not outputs:
+                break
+            for output, name in outputs:
+                refs = _refs(segment, output, places)
+                missing = self._link(self._view(run), name, positions[there[where]], refs)
+                lost += [(name, position) for position in missing]
         return lost
 
     def finish(self) -> dict[str, str]:
@@ -116,9 +137,11 @@ def _described(step: Step) -> tuple[Any, ...]:
     return step.prefix, step.outputs, arguments
 
 
-def _refs(codec: dict[str, Any], checksums: bytes, places: Array) -> list[ChunkRef] | None:
+def _refs(segment: Segment, output: int, places: Array) -> list[ChunkRef] | None:
     """The chunks of a segment's column, or None where it is packed."""
+    codec = segment.codecs[output]
     if codec["kind"] != "chunk":
         return None
     dtype, shape, compressor = codec["dtype"], tuple(codec["shape"]), codec.get("compressor", "")
+    checksums = segment.checksums_of(output)
     return [ChunkRef(checksums[16 * k : 16 * k + 16], dtype, shape, compressor) for k in places.tolist()]

@@ -127,6 +127,7 @@ class _OpenStores:
 
     def __init__(self, spec: StoresSpec, stop: threading.Event) -> None:
         self.stores = Stores.open(spec)
+        self.stores.bound_memory()
         Memos.current.offer(spec.kept.location, self.stores.kept.remembered_files)
         self.claims = self.stores.kept.claims()
         self._stop = stop

@@ -208,8 +208,7 @@ class Recorder(Callback):
                 index, locators = source.index, source.locators
             else:
                 continue
-            calls = Calls.of(index, locators.copy())  # which the loop may be writing to
-            rows.update(calls_rows(self._record.run_id, place, calls))
+            rows.update(calls_rows(self._record.run_id, place, Calls.of(index, locators)))
         return rows
 
     def _spaces(self) -> dict[int, Space]:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gristmill.engine.notes import code_record, constant_notes, node_name
 from gristmill.engine.stores import Stores
 from gristmill.errors import StoreError
 from gristmill.plan.stage import Constant, Element
+from gristmill.storage.index import KeyIndex
 from gristmill.storage.segment import Provenance
 
 Array = np.ndarray[Any, Any]
@@ -34,7 +36,6 @@ class Runner:
             check_mutation=job.check_mutation,
             feeds=not taken.isdisjoint(task.node.output_names),
         )
-        self.index = storage.index(task.prefix, len(task.node.output_names))
         self.inner = [a.source for a in task.arguments if isinstance(a, Element) and a.source in made_here]
         self.twin = any(other.prefix == task.prefix for other in job.tasks[:number])
         """Whether the same function comes earlier in the stage, and may have made the same calls."""
@@ -50,6 +51,11 @@ class Runner:
         self.notes = constant_notes(task.arguments, task.node.own_private)
         self._name = node_name(task.node)
         self._is_described = not task.node.cache
+
+    @cached_property
+    def index(self) -> KeyIndex:
+        """Where its calls are looked up; read from the ledger when it is asked for first, which may be never."""
+        return self.storage.index(self.task.prefix, len(self.node.output_names))
 
     def provenance(self, columns: dict[str, bytes]) -> Provenance:
         """Return what a record says of where its calls' arguments came from."""

@@ -13,7 +13,7 @@ import numpy as np
 from gristmill.engine.deliver import Alone, as_form, assemble
 from gristmill.engine.job import Job
 from gristmill.engine.mapped import MappedOutput, root
-from gristmill.engine.sources import DIGEST, OutputSource, Source, load_input
+from gristmill.engine.sources import DIGEST, Source, StoredSource, load_input
 from gristmill.errors import IntegrityError
 from gristmill.identity.digest import merkle
 from gristmill.plan.space import Slices, Space
@@ -112,7 +112,7 @@ def reader(
         Called with the positions, in the source, of elements that cannot be read; an `IntegrityError` in the
         function that reads them follows.
     """
-    assert isinstance(source, OutputSource)  # noqa: S101 - for the type checker: only outputs are sliced
+    assert isinstance(source, StoredSource)  # noqa: S101 - for the type checker: only outputs are sliced
     chosen = source.part(elements)
 
     def mend(places: Array) -> None:
@@ -133,10 +133,10 @@ def reader(
 
 def vanished(source: Source, argument: Slice | Span, job: Job, elements: Array) -> Array:
     """Return those of `elements` that should have a value, and of which this process does not know where it is."""
-    assert isinstance(source, OutputSource)  # noqa: S101 - as above
+    assert isinstance(source, StoredSource)  # noqa: S101 - as above
     has = there(argument, job, elements)
     expected = elements if has is None else elements[has]
-    return np.asarray(expected[source.locators[expected] == MISSING])
+    return np.asarray(expected[source.located(expected) == MISSING])
 
 
 def lacking(argument: Slice | Span, job: Job, positions: Array) -> Array:

@@ -4,7 +4,11 @@ Inputs are written once to a scratch file that every worker maps; outputs of oth
 store through their locators. A batch message never carries a value.
 """
 
+import math
+import mmap
+import os
 import pickle
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +28,12 @@ from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 DIGEST = np.dtype(f"V{SIZE}")
+_BLOCK = 1 << 16
+"""Elements published at once, so that what is needed on the way stays small."""
+
+_LONG_ROW = 1024
+"""Bytes of an array's element above which the file is mapped, so that an element is read when it is used."""
+
 _FIXED = ("int", "float", "bool", "complex", "scalar")
 
 
@@ -109,15 +119,13 @@ class InputSource:
         return _publish_input(self._given, path)
 
 
-class OutputSource:
-    """One output of a node, in the store: of another stage, or of an earlier map.
+class StoredSource:
+    """Elements in a store, wherever it is known from where they are.
 
     Parameters
     ----------
     storage, index
-        Where it is.
-    locators
-        Of the elements; missing where there is none, or where this process cannot find it.
+        Where they are.
     output
         Which output of its node.
     digests
@@ -130,17 +138,19 @@ class OutputSource:
         self,
         storage: LocalStorage,
         index: KeyIndex,
-        locators: Array,
         output: int,
-        digests: Array | None = None,
+        digests: "Array | _FileRows | None" = None,
         maker: Making | None = None,
     ) -> None:
         self.storage = storage
         self.index = index
-        self.locators = locators
         self.output = output
         self._digests = digests
         self._maker = maker
+
+    def located(self, positions: Array) -> Array:
+        """Return the locators of elements; missing where there is none, or where this process cannot find it."""
+        raise NotImplementedError
 
     @property
     def holds_files(self) -> bool:
@@ -151,7 +161,7 @@ class OutputSource:
         """Return the elements' digests as 16-byte items."""
         if self._digests is not None:
             return take(self._digests, positions)
-        return self.index.digests(take(self.locators, positions), self.output)
+        return self.index.digests(self.located(positions), self.output)
 
     def forms(self, positions: Array) -> Sequence[Any]:
         """Return the elements' stored forms.
@@ -161,7 +171,60 @@ class OutputSource:
         IntegrityError
             One of them is not in the store any more.
         """
-        return self.storage.forms(self.index, take(self.locators, positions), self.output)
+        return self.storage.forms(self.index, self.located(positions), self.output)
+
+    def load(self, form: object) -> Any:
+        """Return a private value of a stored form; the value itself where it is not stored."""
+        if isinstance(form, Made) and self._maker is not None:
+            return self._maker.make(form)
+        return self.storage.value(form)
+
+    def part(self, positions: Array) -> "OutputSource":
+        """Return the elements at `positions` as a source of their own."""
+        digests = None if self._digests is None else take(self._digests, positions)
+        locators = self.located(positions)
+        return OutputSource(self.storage, self.index, locators, self.output, digests, self._maker)
+
+    def damaged(self, positions: Array) -> Array:
+        """Return those of `positions` whose bytes cannot be read back."""
+        return np.array([p for p in positions.tolist() if not self._is_intact(p)], dtype=np.int64)
+
+    def _is_intact(self, position: int) -> bool:
+        try:
+            self.storage.check(self.forms(np.array([position]))[0])
+        except IntegrityError:
+            return False
+        return True
+
+
+class OutputSource(StoredSource):
+    """One output of a node, in the store: of another stage, or of an earlier map.
+
+    Parameters
+    ----------
+    storage, index
+        Where it is.
+    locators
+        Of the elements; missing where there is none, or where this process cannot find it.
+    output, digests, maker
+        See `StoredSource`.
+    """
+
+    def __init__(
+        self,
+        storage: LocalStorage,
+        index: KeyIndex,
+        locators: Array,
+        output: int,
+        digests: Array | None = None,
+        maker: Making | None = None,
+    ) -> None:
+        super().__init__(storage, index, output, digests, maker)
+        self.locators = locators
+
+    def located(self, positions: Array) -> Array:
+        """Return the locators of elements; missing where there is none, or where this process cannot find it."""
+        return take(self.locators, positions)
 
     def packed(self) -> Array | None:
         """Return all elements as one array with an axis over them; None where they are not packed numbers of a kind.
@@ -173,26 +236,10 @@ class OutputSource:
         """
         return self.storage.array(self.index, self.locators, self.output)
 
-    def load(self, form: object) -> Any:
-        """Return a private value of a stored form; the value itself where it is not stored."""
-        if isinstance(form, Made) and self._maker is not None:
-            return self._maker.make(form)
-        return self.storage.value(form)
-
     @property
     def missing(self) -> Array:
         """Mask of the elements that are nowhere."""
         return np.asarray(self.locators == MISSING)
-
-    def part(self, positions: Array) -> "OutputSource":
-        """Return the elements at `positions` as a source of their own."""
-        digests = None if self._digests is None else take(self._digests, positions)
-        locators = take(self.locators, positions)
-        return OutputSource(self.storage, self.index, locators, self.output, digests, self._maker)
-
-    def damaged(self, positions: Array) -> Array:
-        """Return those of `positions` whose bytes cannot be read back."""
-        return np.array([p for p in positions.tolist() if not self._is_intact(p)], dtype=np.int64)
 
     def set_aside(self, positions: Array) -> None:
         """Take back what cannot be read of the calls that made the elements at `positions`."""
@@ -201,21 +248,17 @@ class OutputSource:
         if len(lost):
             self.storage.quarantine(self.index, lost, self.output)
 
-    def _is_intact(self, position: int) -> bool:
-        try:
-            self.storage.check(self.forms(np.array([position]))[0])
-        except IntegrityError:
-            return False
-        return True
-
     def publish(self, path: Path) -> "PublishedOutput":
         """Write where the elements are, for other processes."""
         rows, digests = f"{path}.rows", f"{path}.digests"
-        self.index.portable(self.locators).tofile(rows)
-        known = np.zeros(len(self.locators), dtype=DIGEST)
-        there = self.locators != MISSING
-        known[there] = self.index.digests(self.locators[there], self.output)
-        known.tofile(digests)
+        with open(rows, "wb") as places, open(digests, "wb") as identities:  # noqa: PTH123 - as numpy takes them
+            for start in range(0, len(self.locators), _BLOCK):
+                locators = self.locators[start : start + _BLOCK]
+                self.index.portable(locators).tofile(places)
+                known = np.zeros(len(locators), dtype=DIGEST)
+                there = locators != MISSING
+                known[there] = self.index.digests(locators[there], self.output)
+                known.tofile(identities)
         maker = self._maker.publish(path.with_name(f"{path.name}-m")) if self._maker else None
         return PublishedOutput(
             self.storage.spec.location, self.index.group, self.output, rows, digests, maker
@@ -230,7 +273,7 @@ def as_slice(positions: Array) -> slice | None:
     return None
 
 
-def take(array: Array, positions: Array) -> Array:
+def take(array: "Array | _FileRows", positions: Array) -> Array:
     """Return `array[positions]`, as a view where they are consecutive."""
     where = as_slice(positions)
     return array[where] if where is not None else array[positions]
@@ -269,12 +312,36 @@ class PublishedOutput:
     def open(self, stores: Stores) -> Source:
         """Return the source, in a worker."""
         storage = stores.at(self.location)
-        rows = map_file(self.rows, np.dtype(np.int64)).reshape(-1, 2)
         index = storage.index(self.group)
         storage.refresh()
-        digests = map_file(self.digests, DIGEST)
+        rows = _FileRows(self.rows, np.dtype(np.int64), (2,))
+        digests = _FileRows(self.digests, DIGEST)
         maker = self.maker.open(stores) if self.maker else None
-        return OutputSource(storage, index, index.locators(rows), self.output, digests, maker)
+        return _PublishedSource(storage, index, rows, self.output, digests, maker)
+
+
+class _PublishedSource(StoredSource):
+    """The output of another stage, in a worker."""
+
+    def __init__(
+        self,
+        storage: LocalStorage,
+        index: KeyIndex,
+        rows: "_FileRows",
+        output: int,
+        digests: "_FileRows",
+        maker: Making | None,
+    ) -> None:
+        super().__init__(storage, index, output, digests, maker)
+        self._rows = rows
+
+    def located(self, positions: Array) -> Array:
+        """Return the locators of elements; missing where this process cannot find them."""
+        return self.index.locators(take(self._rows, positions))
+
+    def publish(self, path: Path) -> SourceRef:
+        """Refuse: a worker has no workers."""
+        raise NotImplementedError
 
 
 class _MappedFile:
@@ -283,14 +350,18 @@ class _MappedFile:
     def __init__(self, ref: PublishedInput) -> None:
         self._ref = ref
         self.holds_files = ref.holds_files
-        self._digests = map_file(ref.digests, DIGEST)
-        if ref.shape is not None:
-            self._array = map_file(ref.values, np.dtype(ref.dtype)).reshape(ref.shape)
+        self._digests = _FileRows(ref.digests, DIGEST)
+        self._array: Array | _FileRows
+        dtype = np.dtype(ref.dtype or np.uint8)
+        if ref.shape is not None and 0 < dtype.itemsize * math.prod(ref.shape[1:]) <= _LONG_ROW:
+            self._array = _FileRows(ref.values, dtype, ref.shape[1:])
+        elif ref.shape is not None:
+            self._array = map_file(ref.values, dtype).reshape(ref.shape)
         elif ref.codec is not None:
-            self._array = map_file(ref.values, np.dtype(ref.dtype))
+            self._array = _FileRows(ref.values, dtype)
         else:
-            self._array = map_file(ref.values, np.dtype(np.uint8))
-            self._bounds = map_file(ref.values + ".bounds", np.dtype(np.int64))
+            self._array = map_file(ref.values, dtype)
+            self._bounds = _FileRows(ref.values + ".bounds", np.dtype(np.int64))
 
     def digests(self, positions: Array) -> Array:
         """Return the elements' digests as 16-byte items."""
@@ -326,6 +397,38 @@ def map_file(path: str, dtype: np.dtype[Any]) -> Array:
     if not Path(path).stat().st_size:
         return np.empty(0, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r").view(np.ndarray)
+
+
+class _FileRows:
+    """An array in a file, of which only what is asked for is in memory.
+
+    Parameters
+    ----------
+    path
+        Of the file, which may be deleted meanwhile.
+    dtype, shape
+        Of a row, which has at least one byte.
+    """
+
+    def __init__(self, path: str, dtype: np.dtype[Any], shape: tuple[int, ...] = ()) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        self._dtype = dtype
+        self._shape = shape
+        self._width = dtype.itemsize * math.prod(shape)
+        self._count = os.fstat(self._descriptor).st_size // self._width
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, where: slice | Array) -> Array:
+        if not isinstance(where, slice) and len(where):
+            return self._rows(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))[where]
+        start, stop, _ = where.indices(len(self)) if isinstance(where, slice) else (0, 0, 1)
+        return self._rows(os.pread(self._descriptor, (stop - start) * self._width, start * self._width))
+
+    def _rows(self, data: bytes | mmap.mmap) -> Array:
+        return np.frombuffer(data, self._dtype).reshape(-1, *self._shape)
 
 
 def _publish_input(given: MappedInput, path: Path) -> PublishedInput:

@@ -88,6 +88,12 @@ class Stores:
         changed = self.kept.refresh()
         return (self.private is not None and self.private.refresh()) or changed
 
+    def bound_memory(self) -> None:
+        """Have all of them hold little in memory, in a process that is one of many."""
+        for storage in (self.kept, self.private, *self.others):
+            if storage is not None:
+                storage.bound_memory()
+
     def close(self) -> None:
         """Close all of them."""
         for storage in (self.kept, self.private, *self.others):

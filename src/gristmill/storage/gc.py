@@ -552,7 +552,7 @@ def _rest(census: Census, place: int, chosen: Array) -> Entry:
         columns.append([column[k] for k in chosen.tolist()])
     provenance = provenance_of(values, len(segment.codecs))
     given = {name: _items(column, chosen) for name, column in provenance.columns.items()}
-    digests = [_items(segment.digests[output], chosen) for output in outputs]
+    digests = [_items(segment.digests_of(output), chosen) for output in outputs]
     entry, _ = encode_segment(
         census.group,
         _items(segment.keys, chosen),

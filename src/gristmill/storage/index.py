@@ -1,8 +1,8 @@
 """The key index: where in which segment a call key stands.
 
 One `KeyIndex` covers one group (the calls with one call prefix). The usual resume asks for the same keys in the
-same order, so a cursor first walks the segments and compares whole blocks of bytes; what it does not find is
-looked up in sorted levels that merge as they grow, like a log-structured merge tree (O'Neil et al., 1996).
+same order, so a cursor first walks the segments and compares whole blocks of bytes, from one look-up to the next;
+what it does not find is looked up in sorted levels, which are made when they are needed first.
 
 A *locator* is an int64: the segment's position in this index, shifted by 32, plus the call's position in the
 segment; -1 means missing. Locators are meaningful in one process only.
@@ -11,48 +11,57 @@ segment; -1 means missing. Locators are meaningful in one process only.
 import itertools
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gristmill.errors import IntegrityError
 from gristmill.storage.columns import holds_files
+from gristmill.storage.levels import MISSING, Level, Levels
 from gristmill.storage.segment import KEY_SIZE, Segment, Tombstone, decode_index
+from gristmill.storage.spool import Spool
 
 if TYPE_CHECKING:
     from gristmill.storage.ledger import Ledger
     from gristmill.storage.places import Ledgers
 
+__all__ = ["MISSING", "KeyIndex"]
+
 Array = np.ndarray[Any, Any]
-MISSING = -1
 _SHIFT = 32
 _POSITION = (1 << _SHIFT) - 1
 _DIGEST = np.dtype("V16")
 
 
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """Keys sorted by their first half."""
-
-    first: Array
-    second: Array
-    locators: Array
-
-
 class KeyIndex:
-    """Look-up of call keys over the segments of one group."""
+    """Look-up of call keys over the segments of one group.
 
-    def __init__(self, ledger: "Ledger | Ledgers", group: bytes) -> None:
+    Parameters
+    ----------
+    ledger, group
+        Whose segments.
+    spool
+        What holds their keys and digests; memory, unless given.
+    most
+        Calls that are kept in order in memory; further ones are in files of the spool.
+    """
+
+    def __init__(
+        self, ledger: "Ledger | Ledgers", group: bytes, spool: Spool | None = None, most: int = 2**62
+    ) -> None:
         self._ledger = ledger
         self.group = group
+        self._spool = spool
         self._segments: list[Segment] = []
         self._ordinals: dict[int, int] = {}
+        self._in_order = (np.empty(0, dtype=np.int64),) * 2
         self._starts: dict[bytes, int] = {}
         self._dead: dict[int, set[int] | None] = {}
         self._tombstones: list[Tombstone] = []
-        self._levels: list[_Level] = []
+        self._levels = Levels(spool, most)
         self._unsorted: list[int] = []
+        self._cursor = (-1, 0)
         self._last: dict[Ledger, int] = {}
         self._outputs: int | None = None
         self._own: set[int] = set()
@@ -111,9 +120,11 @@ class KeyIndex:
         with self._lock:
             self._dead = dict.fromkeys(range(len(self._segments)))
             self._ordinals.clear()
+            self._in_order = (np.empty(0, dtype=np.int64),) * 2
             self._starts.clear()
             self._levels.clear()
             self._unsorted.clear()
+            self._cursor = (-1, 0)
             self._own.clear()
             self._tombstones.clear()
             self._last.clear()
@@ -127,6 +138,8 @@ class KeyIndex:
                 done = self._walk(keys, count, found)
                 if done < count:
                     found[done:] = self._search(keys[done * KEY_SIZE :])
+                    last = int(found[-1])  # what comes next is likely to go on there
+                    self._cursor = (last >> _SHIFT, (last & _POSITION) + 1) if last != MISSING else (-1, 0)
         return found
 
     def lost(self, keys: bytes) -> list[str]:
@@ -137,7 +150,8 @@ class KeyIndex:
                 if number in self._ordinals:
                     segment = self._segments[self._ordinals[number]]
                     positions = range(segment.count) if dead is None else dead
-                    why.update({_item(segment.keys, position): tombstone.why for position in positions})
+                    keys_of = segment.keys
+                    why.update({_item(keys_of, position): tombstone.why for position in positions})
         return [why.get(_item(keys, k), "") for k in range(len(keys) // KEY_SIZE)]
 
     @property
@@ -169,12 +183,14 @@ class KeyIndex:
         """Return the locators of `portable` rows; missing where this index does not know the segment."""
         if not self._ordinals:
             return np.full(len(rows), MISSING, dtype=np.int64)
-        numbers = np.fromiter(self._ordinals, dtype=np.int64, count=len(self._ordinals))
-        ordinals = np.fromiter(self._ordinals.values(), dtype=np.int64, count=len(self._ordinals))
-        order = np.argsort(numbers)
-        at = np.minimum(np.searchsorted(numbers[order], rows[:, 0]), len(order) - 1)
-        known = numbers[order][at] == rows[:, 0]
-        return np.where(known, (ordinals[order][at] << _SHIFT) + rows[:, 1], MISSING)
+        if len(self._in_order[0]) != len(self._ordinals):
+            numbers = np.fromiter(self._ordinals, dtype=np.int64, count=len(self._ordinals))
+            ordinals = np.fromiter(self._ordinals.values(), dtype=np.int64, count=len(self._ordinals))
+            order = np.argsort(numbers)
+            self._in_order = numbers[order], ordinals[order]
+        numbers, ordinals = self._in_order
+        at = np.minimum(np.searchsorted(numbers, rows[:, 0]), len(numbers) - 1)
+        return np.where(numbers[at] == rows[:, 0], (ordinals[at] << _SHIFT) + rows[:, 1], MISSING)
 
     def runs(self, locators: Array) -> Iterable[tuple[Segment, slice, Array]]:
         """Yield (segment, slice of `locators`, positions in the segment) for each run in one segment.
@@ -204,7 +220,7 @@ class KeyIndex:
             result[order] = self.digests(locators[order], output)
             return result
         for segment, where, positions in self.runs(locators):
-            result[where] = np.frombuffer(segment.digests[output], dtype=_DIGEST)[positions]
+            result[where] = np.frombuffer(segment.digests_of(output), dtype=_DIGEST)[positions]
         return result
 
     def _take_in(self, ledger: "Ledger", number: int, body: bytes | None) -> None:
@@ -236,6 +252,9 @@ class KeyIndex:
             self._apply(entry)
             return
         ordinal = len(self._segments)
+        first = bytes(entry.keys_between(0, 1))
+        if self._spool is not None:
+            entry = replace(entry, block=self._spool.hold(entry.block[:]))
         self._segments.append(entry)
         self._ordinals[entry.number] = ordinal
         for tombstone in self._tombstones:  # of another ledger, which was read before this one's
@@ -245,7 +264,7 @@ class KeyIndex:
             self._filed.add(ordinal)
         if entry.count:
             if ordinal not in self._dead:
-                self._starts.setdefault(entry.keys[:KEY_SIZE], ordinal)
+                self._starts.setdefault(first, ordinal)
             self._unsorted.append(ordinal)
 
     def _apply(self, tombstone: Tombstone) -> None:
@@ -259,11 +278,12 @@ class KeyIndex:
     def _start_again(self) -> None:
         """Sort in anew what has not been taken back."""
         self._levels.clear()
+        self._cursor = (-1, 0)
         self._unsorted = [ordinal for ordinal, segment in enumerate(self._segments) if segment.count]
         self._starts.clear()
         for ordinal in self._unsorted:
             if ordinal not in self._dead:
-                self._starts.setdefault(self._segments[ordinal].keys[:KEY_SIZE], ordinal)
+                self._starts.setdefault(self._segments[ordinal].keys_between(0, 1), ordinal)
 
     def _mark_dead(self, ordinal: int, positions: tuple[int, ...] | None) -> None:
         before = self._dead.get(ordinal, set())
@@ -271,78 +291,71 @@ class KeyIndex:
 
     def _walk(self, keys: bytes, count: int, found: Array) -> int:
         """Fill `found` as far as `keys` follow the order of segments; return how far that was."""
-        at, cursor, offset = 0, -1, 0
+        at = 0
+        cursor, offset = self._cursor
         while at < count:
             start = self._starts.get(keys[at * KEY_SIZE : (at + 1) * KEY_SIZE])
             if start is not None:
                 cursor, offset = start, 0
-            if cursor < 0:
-                return at
+            if cursor < 0 or cursor in self._dead:
+                break
             segment = self._segments[cursor]
             length = min(segment.count - offset, count - at)
-            common = _common_prefix(keys, at, segment.keys, offset, length)
+            common = _common_prefix(keys, at, segment.keys_between(offset, offset + length))
             if not common:
-                return at
+                break
             base = (cursor << _SHIFT) + offset
             found[at : at + common] = np.arange(base, base + common)
             at, offset = at + common, offset + common
+        self._cursor = (cursor, offset)
         return at
 
     def _search(self, keys: bytes) -> Array:
         self._sort_in()
-        halves = np.frombuffer(keys, dtype="<u8").reshape(-1, 2)
-        order = np.argsort(halves[:, 0])
-        first, second = halves[order, 0], halves[order, 1]
-        found = np.full(len(order), MISSING, dtype=np.int64)
-        for level in reversed(self._levels):  # the oldest level is first and must win
-            at = np.searchsorted(level.first, first)
-            at[at == len(level.first)] = 0
-            hit = (level.first[at] == first) & (level.second[at] == second)
-            found[hit] = level.locators[at[hit]]
-        result = np.empty_like(found)
-        result[order] = found
-        return result
+        return self._levels.find(np.frombuffer(keys, dtype="<u8").reshape(-1, 2))
 
     def _sort_in(self) -> None:
-        if not self._unsorted:
-            return
-        parts = [self._level_of(ordinal) for ordinal in self._unsorted]
-        self._unsorted = []
-        merged = _merge(parts)
-        if not len(merged.first):  # all its calls have been taken back
-            return
-        self._levels.append(merged)
-        while len(self._levels) > 1 and len(self._levels[-2].first) <= 2 * len(self._levels[-1].first):
-            self._levels[-2:] = [_merge(self._levels[-2:])]
+        ordinals, self._unsorted = self._unsorted, []
+        is_much = sum(self._segments[ordinal].count for ordinal in ordinals) > 2 * self._levels.most
+        while ordinals:
+            ends = np.cumsum([self._segments[ordinal].count for ordinal in ordinals])
+            some = max(int(np.searchsorted(ends, self._levels.most, side="right")), 1)
+            self._levels.add(self._sorted(ordinals[:some]))
+            ordinals = ordinals[some:]
+        if is_much:
+            self._levels.compact()
 
-    def _level_of(self, ordinal: int) -> _Level:
-        halves = np.frombuffer(self._segments[ordinal].keys, dtype="<u8").reshape(-1, 2)
-        locators = np.arange(len(halves), dtype=np.int64) + (ordinal << _SHIFT)
+    def _sorted(self, ordinals: list[int]) -> Level:
+        """Return the living calls of some segments as one level."""
+        size = sum(self._segments[ordinal].count for ordinal in ordinals)
+        first, second = (np.empty(size, dtype=np.uint64) for _ in range(2))
+        locators = np.empty(size, dtype=np.int64)
+        end = 0
+        for ordinal in ordinals:
+            positions = self._living(ordinal)
+            halves = np.frombuffer(self._segments[ordinal].keys, dtype="<u8").reshape(-1, 2)
+            start, end = end, end + len(positions)
+            first[start:end], second[start:end] = halves[positions, 0], halves[positions, 1]
+            locators[start:end] = positions + (ordinal << _SHIFT)
+        return Level.of(first[:end], second[:end], locators[:end])
+
+    def _living(self, ordinal: int) -> Array:
+        """Return the positions in a segment that have not been taken back."""
+        positions = np.arange(self._segments[ordinal].count, dtype=np.int64)
         dead = self._dead.get(ordinal, set())
         if dead is None:
-            halves, locators = halves[:0], locators[:0]
-        elif dead:
-            keep = np.setdiff1d(np.arange(len(halves)), list(dead))
-            halves, locators = halves[keep], locators[keep]
-        return _Level(halves[:, 0], halves[:, 1], locators)
+            return positions[:0]
+        return np.setdiff1d(positions, list(dead)) if dead else positions
 
 
 def _item(block: bytes, position: int) -> bytes:
     return block[position * KEY_SIZE : (position + 1) * KEY_SIZE]
 
 
-def _merge(levels: list[_Level]) -> _Level:
-    first = np.concatenate([level.first for level in levels])
-    order = np.argsort(first, kind="stable")  # stable: of two rows for one key the older stays in front
-    second = np.concatenate([level.second for level in levels])[order]
-    return _Level(first[order], second, np.concatenate([level.locators for level in levels])[order])
-
-
-def _common_prefix(left: bytes, left_at: int, right: bytes, right_at: int, length: int) -> int:
-    """Return how many of `length` 16-byte items are equal from the given positions on."""
-    a = left[left_at * KEY_SIZE : (left_at + length) * KEY_SIZE]
-    b = right[right_at * KEY_SIZE : (right_at + length) * KEY_SIZE]
-    if a == b:
-        return length
-    differs = np.frombuffer(a, dtype="<u8") != np.frombuffer(b, dtype="<u8")
+def _common_prefix(keys: bytes, at: int, others: bytes) -> int:
+    """Return how many 16-byte items of `others` are those of `keys` from `at` on."""
+    own = keys[at * KEY_SIZE : at * KEY_SIZE + len(others)]
+    if own == others:
+        return len(others) // KEY_SIZE
+    differs = np.frombuffer(own, dtype="<u8") != np.frombuffer(others, dtype="<u8")
     return int(np.argmax(differs)) // 2

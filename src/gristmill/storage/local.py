@@ -62,6 +62,7 @@ from gristmill.storage.segment import (
     payload_of,
     provenance_of,
 )
+from gristmill.storage.spool import Spool
 
 if TYPE_CHECKING:
     from gristmill.storage.ledger import Ledger
@@ -70,6 +71,12 @@ Array = np.ndarray[Any, Any]
 
 _CACHE_BYTES = 64 * 1024 * 1024
 """Packed payloads kept decoded in memory, so that neighbours are not read and verified again."""
+
+_WORKER_CACHE_BYTES = 16 * 1024 * 1024
+"""The same in a process that is one of many."""
+
+_WORKER_SORTED = 1 << 18
+"""Calls of a group that such a process keeps in order in memory, in 6 MiB."""
 
 OBJECT, CODE, FILES, GONE = b"o", b"c", b"f", b"g"
 """What the keys of rows start with that are neither segments nor records of runs."""
@@ -158,6 +165,7 @@ class LocalStorage:
         self._homeward = Homeward(self._ledger, self._chunks, self.shelter, self._moved)
         self._scratch: Path | None = None
         self._indexes: dict[bytes, KeyIndex] = {}
+        self._spool = Spool(lambda: self.scratch)
         self._version: tuple[int, ...] = ()
         self._generation = 0
         self._files_known = 0
@@ -165,8 +173,13 @@ class LocalStorage:
         """Grows whenever there may be more to find than before, whoever in this process noticed."""
         self.bytes_written = 0
         """Bytes of chunks, objects and segments that this process has added."""
+        self._most_sorted = 2**62
+        self._cache_bytes = _CACHE_BYTES
         self._lock = threading.RLock()
-        self._columns = _ColumnCache(_CACHE_BYTES)
+        self._scratch_lock = (
+            threading.RLock()
+        )  # its own: an index asks for a file while others wait for the index
+        self._columns = _ColumnCache(self._cache_bytes)
         self._made = MadeValues()
         self._gate_waiter = Waiter()
 
@@ -178,14 +191,14 @@ class LocalStorage:
     @property
     def scratch(self) -> Path:
         """A directory for temporary files, removed when the store is closed or this process is gone."""
-        with self._lock:
+        with self._scratch_lock:
             if self._scratch is None:
                 self._scratch = self.shelter.write(lambda: self._chunks.scratch, lambda: self.refuge.scratch)
             return self._scratch
 
     def move_scratch(self, error: OSError) -> bool:
         """Have `scratch` elsewhere, because of an error in writing there; return whether that is possible."""
-        with self._lock:
+        with self._scratch_lock:
             if self._scratch is None or self._scratch.is_relative_to(self.refuge.path):
                 return False
             self._scratch = None
@@ -247,7 +260,7 @@ class LocalStorage:
         with self._lock:
             index = self._indexes.get(group)
             if index is None:
-                index = self._indexes[group] = KeyIndex(self._ledger, group)
+                index = self._indexes[group] = KeyIndex(self._ledger, group, self._spool, self._most_sorted)
                 index.refresh()
             if outputs is not None:
                 index.expect(outputs)
@@ -558,7 +571,8 @@ class LocalStorage:
             self._chunks.use(self._key)
             self._homeward.forget()
             self._indexes.clear()
-            self._columns = _ColumnCache(_CACHE_BYTES)
+            self._spool = Spool(lambda: self.scratch)
+            self._columns = _ColumnCache(self._cache_bytes)
             self._version = ()
 
     @property
@@ -570,6 +584,11 @@ class LocalStorage:
         """Move what is in the refuge into the store, as far as that takes it."""
         if not self.spec.readonly:
             self._homeward.move()
+
+    def bound_memory(self) -> None:
+        """Hold little in memory, in a process that is one of many; before anything is looked up."""
+        self._most_sorted, self._cache_bytes = _WORKER_SORTED, _WORKER_CACHE_BYTES
+        self._columns = _ColumnCache(self._cache_bytes)
 
     def end_thread(self) -> None:
         """Close what the calling thread has open."""

@@ -75,7 +75,7 @@ def _none() -> References:
 def _chunks(segment: Segment, output: int) -> References:
     codec = segment.codecs[output]
     size = math.prod(codec["shape"]) * np.dtype(codec["dtype"]).itemsize
-    names = np.frombuffer(segment.checksums[output], dtype=NAME)
+    names = np.frombuffer(segment.checksums_of(output), dtype=NAME)
     count = len(names)
     return References(names, np.arange(count), np.zeros(count, dtype=bool), np.full(count, size))
 

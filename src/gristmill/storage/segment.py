@@ -16,6 +16,7 @@ from xxhash import xxh3_128_digest
 
 from gristmill.errors import IntegrityError
 from gristmill.storage.columns import DAMAGE, Codec, Packed, check_codec, pack
+from gristmill.storage.spool import Block
 
 FORMAT = 1
 KEY_SIZE = 16
@@ -57,22 +58,50 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The index of one segment, in memory."""
+    """The index of one segment."""
 
     number: int
     count: int
-    keys: bytes
-    """`count` call keys of 16 bytes."""
-    digests: tuple[bytes, ...]
-    """For each output, `count` digests of 16 bytes."""
     codecs: tuple[Codec, ...]
     """For each output, how its column is packed."""
-    checksums: tuple[bytes, ...]
-    """For each output, the chunk checksums, empty where it is packed."""
+    block: Block
+    """Columns of `count` items of 16 bytes: the keys, the digests of each output, then checksums of chunks."""
+
+    @property
+    def keys(self) -> bytes:
+        """`count` call keys of 16 bytes."""
+        return self._column(0)
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """For each output, `count` digests of 16 bytes."""
+        return tuple(map(self.digests_of, range(len(self.codecs))))
+
+    @property
+    def checksums(self) -> tuple[bytes, ...]:
+        """For each output, the chunk checksums, empty where it is packed."""
+        return tuple(map(self.checksums_of, range(len(self.codecs))))
+
+    def keys_between(self, start: int, stop: int) -> bytes:
+        """Return the keys of some neighbours."""
+        return self.block[start * KEY_SIZE : stop * KEY_SIZE]
+
+    def digests_of(self, output: int) -> bytes:
+        """Return the digests of one output."""
+        return self._column(1 + output)
+
+    def checksums_of(self, output: int) -> bytes:
+        """Return the chunk checksums of one output, empty where it is packed."""
+        kept = [codec["kind"] == "chunk" for codec in self.codecs]
+        return self._column(1 + len(kept) + sum(kept[:output])) if kept[output] else b""
 
     def packed(self, output: int, payload: bytes) -> Packed:
         """Return the column of `output`, given its payload from the values."""
-        return Packed(self.codecs[output], payload, self.checksums[output])
+        return Packed(self.codecs[output], payload, self.checksums_of(output))
+
+    def _column(self, place: int) -> bytes:
+        width = self.count * KEY_SIZE
+        return self.block[place * width : (place + 1) * width]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +125,10 @@ def encode_segment(
     count = len(keys) // KEY_SIZE
     packed = [pack(column) for column in columns]
     header = json.dumps({"codecs": [p.codec for p in packed]}, separators=(",", ":")).encode()
-    checksums = tuple(p.checksums for p in packed)
-    index = b"".join(
-        (_HEAD.pack(FORMAT, _CALLS, count, len(header)), header, keys, *digests, *checksums),
-    )
+    block = b"".join((keys, *digests, *(p.checksums for p in packed)))
+    index = _HEAD.pack(FORMAT, _CALLS, count, len(header)) + header + block
     values = xxh3_128_digest(keys) + _encode_sections([p.payload for p in packed], provenance)
-    segment = Segment(0, count, keys, tuple(digests), tuple(p.codec for p in packed), checksums)
-    return Entry(group, index, values), segment
+    return Entry(group, index, values), Segment(0, count, tuple(p.codec for p in packed), block)
 
 
 def encode_tombstone(group: bytes, dead: Mapping[int, tuple[int, ...] | None], why: str = DAMAGED) -> Entry:
@@ -154,16 +180,7 @@ def _decode_calls(number: int, count: int, codecs: list[Codec], body: bytes, sta
     kept = [codec["kind"] == "chunk" for codec in codecs]
     if len(body) != start + width * (1 + len(codecs) + sum(kept)):
         raise IntegrityError(f"segment {number} has {len(body)} bytes, which its header does not explain")
-    blocks = (
-        [body[at : at + width] for at in range(start, len(body), width)]
-        if width
-        else [b""] * (1 + 2 * len(codecs))
-    )
-    digests = tuple(blocks[1 : 1 + len(codecs)])
-    rest = iter(blocks[1 + len(codecs) :])
-    return Segment(
-        number, count, blocks[0], digests, tuple(codecs), tuple(next(rest) if k else b"" for k in kept)
-    )
+    return Segment(number, count, tuple(codecs), body[start:])
 
 
 def _encode_sections(payloads: Sequence[bytes], provenance: Provenance) -> bytes:

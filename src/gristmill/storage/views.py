@@ -138,6 +138,10 @@ class View:
         if view is not None:
             shutil.rmtree(view.directory, ignore_errors=True)
 
+    def is_spoiled(self, output: str) -> bool:
+        """Whether an output has no array here, and will have none."""
+        return output in self._irregular
+
     def paths(self) -> dict[str, str]:
         """Return output name to the path of its array."""
         return {name: str(view.directory) for name, view in self._outputs.items()}

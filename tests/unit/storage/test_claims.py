@@ -99,6 +99,76 @@ def test_many_rounds_leave_nothing_behind(one: Claims, other: Claims) -> None:
     assert other.take(keys(*range(0, 200_000, 7))).all()
 
 
+def test_a_million_calls_are_claimed_at_once(one: Claims, other: Claims, directory: Path) -> None:
+    """The table grows with them, under the eyes of an owner that has mapped it before."""
+    block = np.random.default_rng(0).bytes(16 * 1_000_000)
+    mine = keys(5, 6, 7)
+    other.take(mine)
+    before = (directory / "table").stat().st_size
+    assert one.take(block).all()
+    assert (directory / "table").stat().st_size > before
+    assert one.take(mine).tolist() == [False, False, False]
+    assert other.take(block).mean() < 0.001
+    one.drop(block)
+    other.drop(mine)
+    assert other.take(block).all()
+    assert one.take(mine).all()
+
+
+def test_a_table_that_grows_forgets_who_is_gone(
+    holder: "subprocess.Popen[str]", one: Claims, other: Claims
+) -> None:
+    one.take(keys(3))
+    assert one.take(keys(1)).tolist() == [False]
+    holder.kill()
+    holder.wait()
+    one.take(np.random.default_rng(0).bytes(16 * 200_000))
+    assert other.take(keys(1, 2, 3)).tolist() == [True, True, False]
+
+
+def test_a_table_that_cannot_grow_grants_what_it_has_no_room_for(
+    one: Claims, other: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    one.take(keys(1))
+    block = np.random.default_rng(0).bytes(16 * 400_000)
+    with monkeypatch.context() as patch:
+        patch.setattr("gristmill.storage.claims.os.posix_fallocate", full)
+        assert one.take(block).all()
+    assert 0.3 < other.take(block).mean() < 0.6
+    one.drop(block)
+    assert one.take(keys(1)).tolist() == [False]
+
+
+def test_one_call_and_many_are_claimed_alike(one: Claims, other: Claims) -> None:
+    block = np.random.default_rng(0).bytes(16 * 3000)
+    single = [block[at : at + 16] for at in range(0, len(block), 16)]
+    assert all(one.take(key).all() for key in single)
+    assert not other.take(block).any()
+    one.drop(block)
+    assert other.take(block).all()
+    assert not any(one.take(key).any() for key in single)
+    for key in single:
+        other.drop(key)
+    assert one.take(block).all()
+
+
+def test_the_same_call_twice_in_a_batch_is_one_claim(one: Claims, other: Claims) -> None:
+    many = np.random.default_rng(0).bytes(16 * 9000)
+    assert one.take(keys(1) + many + keys(1)).all()
+    one.drop(keys(1))
+    assert other.take(keys(1)).all()
+
+
+def test_a_key_whose_halves_are_zero_is_a_key(one: Claims, other: Claims) -> None:
+    assert one.take(bytes(16)).all()
+    assert not other.take(bytes(16) + keys(1))[0]
+    one.drop(bytes(16))
+    assert other.take(bytes(16) + keys(1))[0]
+
+
 def test_threads_of_one_owner_do_not_get_the_same_call(one: Claims) -> None:
     with ThreadPoolExecutor(8) as pool:
         granted = list(pool.map(lambda _: bool(one.take(keys(7))[0]), range(64)))

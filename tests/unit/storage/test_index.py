@@ -1,6 +1,7 @@
 """The key index finds what a dictionary would find: any order, duplicates, tombstones, other processes' segments."""
 
 import random
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gristmill.storage.index import MISSING, KeyIndex
 from gristmill.storage.ledger import Ledger
 from gristmill.storage.segment import Provenance, Tombstone, encode_segment, encode_tombstone
+from gristmill.storage.spool import Spool
 
 GROUP = b"g" * 16
 
@@ -39,11 +41,12 @@ def digest(number: int, version: int) -> bytes:
 
 
 class World:
-    """A ledger, two indexes over it, and a dictionary that knows better."""
+    """A ledger, two indexes over it, one of them with little memory, and a dictionary that knows better."""
 
     def __init__(self) -> None:
         self.ledger = MemoryLedger()
-        self.own, self.other = KeyIndex(self.ledger, GROUP), KeyIndex(self.ledger, GROUP)
+        self.own = KeyIndex(self.ledger, GROUP)
+        self.other = KeyIndex(self.ledger, GROUP, Spool(lambda: Path(tempfile.gettempdir())), most=10)
         self.segments: dict[int, list[int]] = {}
         self.dead: set[tuple[int, int]] = set()
 
