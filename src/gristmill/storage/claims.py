@@ -200,6 +200,8 @@ class Claims:
 
     def _write(self, owner: int, base: Array, tags: Array) -> None:
         """Put claims into free cells, as far as there are any."""
+        while 2 * len(tags) > len(self._cells) and self._grow():
+            pass  # before there is much to move
         for start in range(0, len(tags), _BLOCK):
             block = slice(start, start + _BLOCK)
             self._write_block(owner, base[block], tags[block])

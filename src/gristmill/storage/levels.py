@@ -27,7 +27,7 @@ _PAGE = np.dtype(
 _QUERIES = 1 << 12
 """Keys looked up together in a file: their pages are in memory together."""
 
-_RANGE_CALLS = 1 << 17
+_RANGE_CALLS = 1 << 15
 """Calls merged together on their way to a file."""
 
 

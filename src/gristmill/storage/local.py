@@ -75,8 +75,8 @@ _CACHE_BYTES = 64 * 1024 * 1024
 _WORKER_CACHE_BYTES = 16 * 1024 * 1024
 """The same in a process that is one of many."""
 
-_WORKER_SORTED = 1 << 18
-"""Calls of a group that such a process keeps in order in memory, in 6 MiB."""
+_WORKER_SORTED = 1 << 17
+"""Calls of a group that such a process keeps in order in memory, in 3 MiB."""
 
 OBJECT, CODE, FILES, GONE = b"o", b"c", b"f", b"g"
 """What the keys of rows start with that are neither segments nor records of runs."""
