@@ -355,14 +355,6 @@ def test_a_record_names_the_elements_too(tmp_path: Path, log: CallLog, executor:
         assert (again.stats.computed, log.take()) == (0, [])
 
 
-def test_a_ragged_output_is_not_loaded_as_something_else(executor: str) -> None:
-    pipeline = Pipeline([WORDS, UPPER])
-    made = pipeline.map({"text": ["a b", "c"]}, map_executor=executor)
-    assert pipeline.store is not None
-    with pytest.raises(GristmillError, match="is ragged, and its record"):
-        pipeline.store.load(made.run_id)
-
-
 def test_a_ragged_axis_of_one_call_has_one_length(executor: str) -> None:
     pipeline = Pipeline(
         [
