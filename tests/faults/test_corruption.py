@@ -192,6 +192,20 @@ def heal(scene: Scene, executor: str) -> list[str]:
     return again
 
 
+def settle(scene: Scene, executor: str) -> None:
+    """Every run on the damaged store is right, and before long one finds everything.
+
+    What is put behind one wrong entry of SQLite's index may be found by the process that put it, and not by the next.
+    """
+    for _ in range(4):
+        result = scene.map(executor)
+        check(result)
+        if not scene.log.take():
+            assert result.stats.computed == 0
+            return
+    pytest.fail("it does not heal")
+
+
 # -- chunks
 
 
@@ -456,8 +470,7 @@ def test_a_damaged_key_in_the_index_of_the_database_hides_nothing_that_is_new(
         index[index.index(key) + byte] ^= 0x40
     data[(page - 1) * size : page * size] = index
     path.write_bytes(data)
-    check(scene.map(executor))  # with several wrong keys, what a run adds may still lie behind one of them
-    heal(scene, executor)
+    settle(scene, executor)
 
 
 @pytest.mark.parametrize("executor", ["sequential", "parallel"])
@@ -478,7 +491,7 @@ def test_an_index_out_of_order_is_made_anew(at: int, executor: str, scene: Scene
     cells[at], cells[at + 1] = cells[at + 1], cells[at]
     data[start + 8 : start + 8 + 2 * count] = b"".join(cells)
     path.write_bytes(data)
-    heal(scene, executor)
+    settle(scene, executor)
 
 
 def _one() -> int:
