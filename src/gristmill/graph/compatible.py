@@ -28,6 +28,8 @@ def compatible(given: Any, wanted: Any) -> bool:
     >>> compatible(int | None, int), compatible(Any, int), compatible(list[int], Iterable[float])
     (True, True, True)
     """
+    if given is wanted:  # an alias may have itself inside
+        return True
     return any(_one_fits(one, other) for one in _alternatives(given) for other in _alternatives(wanted))
 
 
@@ -81,6 +83,7 @@ def shown(hint: Any) -> str:
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
     """The members of a union; an annotation that stands for another is that one."""
+    hint = _meant(hint)
     if get_origin(hint) in {Union, types.UnionType}:
         return tuple(one for member in get_args(hint) for one in _alternatives(member))
     if isinstance(hint, NewType):
@@ -96,6 +99,21 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return (type(None) if hint is None else hint,)
 
 
+def _meant(hint: Any) -> Any:
+    """What an alias stands for that was made with a `type` statement (PEP 695), as numpy's are from 2.5 on."""
+    alias = get_origin(hint) or hint
+    while type(alias).__name__ == "TypeAliasType":
+        try:
+            value = alias.__value__
+            given = dict(zip(alias.__type_params__, get_args(hint), strict=False))
+            free = getattr(value, "__parameters__", ())
+            hint = value[tuple(given.get(one, one) for one in free)] if given and free else value
+        except Exception:  # noqa: BLE001 - it is evaluated now, and may name what is not there
+            return Any
+        alias = get_origin(hint) or hint
+    return hint
+
+
 def _one_fits(given: Any, wanted: Any) -> bool:
     one, other = _class(given), _class(wanted)
     if one is None or other is None:
@@ -105,6 +123,7 @@ def _one_fits(given: Any, wanted: Any) -> bool:
 
 def _class(hint: Any) -> type | None:
     """The class behind an annotation, or None if there is none to compare."""
+    hint = _meant(hint)
     if typing.is_typeddict(hint):
         return dict
     origin = get_origin(hint) or hint
@@ -190,6 +209,7 @@ def _is_ndarray(hint: Any) -> bool:
 
 def _innermost(hint: Any) -> Any:
     """The type of the numbers in an array, or in sequences of sequences; Any where that is not said."""
+    hint = _meant(hint)
     if _is_ndarray(hint):
         dtype = get_args(hint)[1:]
         kind = get_args(dtype[0])[0] if dtype and get_args(dtype[0]) else Any
@@ -214,6 +234,7 @@ def _places(hint: Any) -> tuple[Any, ...]:
 
 
 def _element(hint: Any) -> Any:
+    hint = _meant(hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in {Generator, AsyncGenerator}:
         return arguments[0]

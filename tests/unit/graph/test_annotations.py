@@ -4,6 +4,7 @@ import collections.abc as c
 import dataclasses
 import decimal
 import pathlib
+import sys
 import typing
 from typing import Any, Literal, NewType, Optional, Protocol, TypedDict, TypeVar
 
@@ -318,3 +319,18 @@ def test_a_dataclass_does_not_convert() -> None:
 def test_a_supplied_value_is_not_checked_against_the_node_it_stands_for() -> None:
     graph = Graph([made(str), taken(int)]).prune("z", supplied={"y"})
     check_annotations(graph)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type statements came with Python 3.12")
+def test_an_alias_is_what_it_stands_for() -> None:
+    names: dict[str, Any] = {}
+    exec(  # noqa: S102 - older Pythons cannot read it
+        "type Ints = list[int]\ntype Pair[T] = tuple[T, str]\ntype Json = list[Json] | int\ntype Bad = nothing",
+        names,
+    )
+    assert not compatible(names["Ints"], list[str])
+    assert compatible(names["Ints"], list[float])
+    assert not compatible(names["Pair"][int], tuple[str, str])
+    assert compatible(tuple[int, str], names["Pair"][int])
+    assert compatible(names["Json"], names["Json"])
+    assert compatible(names["Bad"], int)
