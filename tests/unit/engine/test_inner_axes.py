@@ -355,6 +355,16 @@ def test_a_record_names_the_elements_too(tmp_path: Path, log: CallLog, executor:
         assert (again.stats.computed, log.take()) == (0, [])
 
 
+def test_a_ragged_output_is_loaded_as_what_it_is(executor: str) -> None:
+    pipeline = Pipeline([WORDS, UPPER])
+    made = pipeline.map({"text": ["a b", "c"]}, map_executor=executor)
+    assert pipeline.store is not None
+    loaded = pipeline.store.load(made.run_id)
+    assert list(loaded) == list(made)
+    for name in made:
+        assert loaded[name].tolist() == made[name].tolist()
+
+
 def test_a_ragged_axis_of_one_call_has_one_length(executor: str) -> None:
     pipeline = Pipeline(
         [
