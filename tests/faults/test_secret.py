@@ -13,6 +13,7 @@ import pytest
 from tests.support.calls import CallLog, record
 
 from gristmill import Callback, File, MapResult, Pipeline, Store, StoreError, StorePermissionError, node
+from gristmill.engine.executors import parallel
 from gristmill.events import FaultEvent
 from gristmill.storage.frame import HEADER_SIZE, seal
 from gristmill.storage.layout import Layout
@@ -152,6 +153,20 @@ def test_the_environment_may_have_the_secret(scene: Scene, monkeypatch: pytest.M
     monkeypatch.setenv("GRISTMILL_SECRET", "something else")
     with pytest.raises(StorePermissionError, match="another secret"):
         scene.map(secret=None)
+
+
+def test_the_environment_of_a_warm_worker_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of the program when the worker was started."""
+    shout = node(lambda x: f"{x}!", output_name="text", mapspec="x[i] -> text[i]")
+    parallel._WARM.end()  # noqa: SLF001 - so that workers are started now
+    monkeypatch.setenv("GRISTMILL_SECRET", SECRET)
+    for name in ("sealed", "plain"):
+        with Store(tmp_path / name) as store:
+            result = Pipeline([shout], store=store).map({"x": range(4)}, map_executor="parallel")
+            assert result["text"].tolist() == ["0!", "1!", "2!", "3!"]
+        monkeypatch.delenv("GRISTMILL_SECRET", raising=False)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,8 @@ class LocalStorage:
         from gristmill.storage.ledger import Ledger
         from gristmill.storage.places import Chunks, Ledgers, Shelter
 
-        spec = spec.resolved()
+        if not spec.refuge:  # else it has been opened before, by a process with an environment of its own
+            spec = spec.resolved()
         self.layout = Layout(Path(spec.location).absolute())
         self.spec = spec if spec.refuge else replace(spec, refuge=name_refuge(self.layout.root))
         self.refuge = Refuge(self.spec.refuge, owned=not spec.refuge)

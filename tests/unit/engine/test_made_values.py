@@ -14,6 +14,12 @@ from gristmill import Pipeline, node
 from gristmill.errors import DigestError
 
 
+@pytest.fixture(params=["sequential", "parallel"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """Without threads: these connections are not made to be shared by several."""
+    return str(request.param)
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> CallLog:
     return CallLog(tmp_path / "calls.log")
