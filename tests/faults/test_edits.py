@@ -112,7 +112,7 @@ class Job:
         return printed.split(), self.log.take()
 
 
-@pytest.fixture(params=["sequential", "threaded", "parallel"])
+@pytest.fixture(params=["sequential", "parallel"])
 def executor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -52,7 +52,7 @@ def log(tmp_path: Path) -> CallLog:
     return CallLog(tmp_path / "calls.log")
 
 
-@pytest.fixture(params=["sequential", "threaded", "async", "parallel"])
+@pytest.fixture(params=["sequential", "threaded", "parallel"])
 def executor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

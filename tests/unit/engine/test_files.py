@@ -325,6 +325,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("executor", ["sequential", "parallel"])
 def test_files_at_rest_are_read_by_the_first_process_only(
     tmp_path: Path, executor: str, default_store: Path
 ) -> None:
