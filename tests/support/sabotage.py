@@ -100,14 +100,13 @@ def _whole(name: str) -> Callable[..., Any]:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection to a database on that disk."""
+    """A connection to a database, which may turn out to be on that disk."""
+
+    place = ""
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-        if (
-            sql.lstrip().startswith(_STATEMENTS)
-            and _STATE.plan is not None
-            and _STATE.fails(_STATE.plan.location)
-        ):
+        if sql.lstrip().startswith(_STATEMENTS) and _STATE.fails(self.place):
+            assert _STATE.plan is not None
             if _STATE.plan.kind == LOSE:
                 super().execute(sql, *arguments)
             raise sqlite3.OperationalError("database or disk is full")
@@ -115,10 +114,13 @@ class _Connection(sqlite3.Connection):
 
 
 def _connect(database: Any, *arguments: Any, **named: Any) -> Any:
-    plan = _STATE.plan
-    if plan is not None and str(database).startswith(plan.location) and "factory" not in named:
-        named["factory"] = _Connection
-    return _STATE.genuine["connect"](database, *arguments, **named)
+    found = _STATE.genuine["connect"](database, *arguments, **{"factory": _Connection, **named})
+    if isinstance(found, _Connection):
+        found.place = str(database).removeprefix("file:")
+    return found
+
+
+sqlite3.connect = _connect  # for good, too: a connection that is open already has to fail like any other
 
 
 def arm(plan: Plan) -> None:
@@ -128,13 +130,11 @@ def arm(plan: Plan) -> None:
     os.write = _write
     for name in _OPERATIONS:
         setattr(os, name, _whole(name))
-    sqlite3.connect = _connect
 
 
 def disarm() -> None:
     """End it."""
     _STATE.plan = None
-    sqlite3.connect = _STATE.genuine["connect"]
     for name in (*_OPERATIONS, "write"):
         setattr(os, name, _STATE.genuine[name])
 

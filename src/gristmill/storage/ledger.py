@@ -210,6 +210,18 @@ def _connect(path: Path, mode: str, seconds: float) -> sqlite3.Connection:
     return reader
 
 
+class _Cache(diskcache.Cache):  # type: ignore[misc]
+    """A diskcache that leaves no connection open where it cannot be opened: a full disk refuses it halfway."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        try:
+            super().__init__(*arguments, **options)
+        except BaseException:
+            with contextlib.suppress(AttributeError):  # it has not come so far as to have one
+                self.close()
+            raise
+
+
 class _Open:
     """The connections of a ledger, closed with it."""
 
@@ -531,7 +543,7 @@ class Ledger:
             self._prepare()
             disk = DurableDisk if self._durable else FramedDisk
             synchronous = 2 if self._durable else 1
-            self._open.cache = diskcache.Cache(
+            self._open.cache = _Cache(
                 str(self._directory),
                 timeout=self._patience,
                 disk=disk,
