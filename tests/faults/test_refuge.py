@@ -473,7 +473,7 @@ def test_without_a_place_for_a_refuge_the_error_says_so(scene: Scene) -> None:
     with Store(scene.location) as store:
         scene.map(store, count=1)
         scene.temporary.joinpath(f"gristmill-refuges-{os.geteuid()}").write_text("in the way")
-        with sabotage.sabotage(scene.location), pytest.raises(StoreError, match=r"No space left.*refuge"):
+        with sabotage.sabotage(scene.location), pytest.raises(StoreError, match=r"disk is full.*refuge"):
             scene.map(store)
     scene.temporary.joinpath(f"gristmill-refuges-{os.geteuid()}").unlink()
     assert scene.map_again() > 0
