@@ -167,7 +167,6 @@ class Recorder(Callback):
             self._timer = None
             if not self._ended and self._changed:
                 self._write("running")
-                self._storage.end_thread()
 
     def _write(self, state: State) -> None:
         started, now = time.monotonic(), time.time()

@@ -131,15 +131,9 @@ class Writer:
 
     def _start_thread(self) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="gristmill-writer", daemon=True)
+            thread = threading.Thread(target=self._commit_in_time, name="gristmill-writer", daemon=True)
             thread.start()
             self._thread = thread
-
-    def _run(self) -> None:
-        try:
-            self._commit_in_time()
-        finally:
-            self._storage.end_thread()
 
     def _commit_in_time(self) -> None:
         with self._wake:

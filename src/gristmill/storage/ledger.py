@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import diskcache
-from diskcache.core import MODE_BINARY, MODE_RAW
+from diskcache.core import DBNAME, DEFAULT_SETTINGS, MODE_BINARY, MODE_RAW
 
 from gristmill.errors import IntegrityError, StoreError
 from gristmill.storage import patience, schema
@@ -64,6 +64,8 @@ COUNTER, INDEX, VALUES = b"n", b"i", b"v"
 """What the keys of a segment's rows start with; the group follows, and for the last two the number."""
 RENEWED = b"u"
 """Starts the keys of marks that `renew` makes; when each was made is its row's time."""
+_INHERITED: list[object] = []
+"""Connections that a fork has from its parent, so that they are not closed with their last name."""
 _LAST_NUMBER = 2**63 - 1
 """The highest number that a segment may have."""
 
@@ -211,15 +213,40 @@ def _connect(path: Path, mode: str, seconds: float) -> sqlite3.Connection:
 
 
 class _Cache(diskcache.Cache):  # type: ignore[misc]
-    """A diskcache that leaves no connection open where it cannot be opened: a full disk refuses it halfway."""
+    """A diskcache with one connection, for whichever thread holds the ledger's lock.
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    The stock class opens one for each thread, with what the database says of synchronous writes: another process may
+    have said so. It can close only that of the calling thread, and none where it cannot be opened: a full disk refuses
+    it halfway.
+    """
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self._connection: sqlite3.Connection | None = None
+        settings = {**DEFAULT_SETTINGS, **options}
+        self._pragmas = {key: settings[key] for key in sorted(settings) if key.startswith("sqlite_")}
         try:
-            super().__init__(*arguments, **options)
+            super().__init__(str(directory), **options)
         except BaseException:
-            with contextlib.suppress(AttributeError):  # it has not come so far as to have one
-                self.close()
+            self.close()
             raise
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                os.path.join(self.directory, DBNAME),
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            for key, value in self._pragmas.items():
+                self.reset(key, value, update=False)
+        return self._connection
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class _Open:
@@ -399,12 +426,6 @@ class Ledger:
         rows = self._select("PRAGMA data_version", ())
         return int(rows[0][0]) if rows else -1
 
-    def end_thread(self) -> None:
-        """Close what the calling thread has open: diskcache has a connection for each thread."""
-        with self._lock:
-            if self._open.cache is not None:
-                self._open.cache.close()
-
     def close(self) -> None:
         """Close both connections; the next call opens them again."""
         with self._lock:
@@ -544,7 +565,7 @@ class Ledger:
             disk = DurableDisk if self._durable else FramedDisk
             synchronous = 2 if self._durable else 1
             self._open.cache = _Cache(
-                str(self._directory),
+                self._directory,
                 timeout=self._patience,
                 disk=disk,
                 sqlite_synchronous=synchronous,
@@ -646,8 +667,8 @@ class Ledger:
         self.generation += 1
 
     def _after_fork(self) -> None:
-        if (
-            self._pid != os.getpid()
-        ):  # SQLite connections must not be used across a fork, not even to close them
+        """Leave alone what a parent process has open: SQLite must not even close that here."""
+        if self._pid != os.getpid():
             self._pid = os.getpid()
+            _INHERITED.append((self._open.cache, self._open.reader))
             self._open.cache = self._open.reader = None

@@ -591,10 +591,6 @@ class LocalStorage:
         self._most_sorted, self._cache_bytes = _WORKER_SORTED, _WORKER_CACHE_BYTES
         self._columns = _ColumnCache(self._cache_bytes)
 
-    def end_thread(self) -> None:
-        """Close what the calling thread has open."""
-        self._ledger.end_thread()
-
     def close(self) -> None:
         """Close files."""
         self._ledger.close()

@@ -237,11 +237,6 @@ class Ledgers:
             found = self.refuge.values(group, number)
         return found
 
-    def end_thread(self) -> None:
-        """Close what the calling thread has open."""
-        for ledger in (self.store, self.refuge):
-            ledger.end_thread()
-
     def close(self) -> None:
         """Close all connections; the next call opens them again."""
         for ledger in (self.store, self.refuge):

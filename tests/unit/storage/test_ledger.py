@@ -5,6 +5,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -288,3 +289,32 @@ def test_a_file_name_that_is_no_text_is_the_damage_of_one_row(ledger: Ledger, di
     ledger.put(b"o" + GROUP, LARGE)
     assert ledger.get(b"o" + GROUP) == ledger.get(b"p" + GROUP) == LARGE
     assert [body for _, body in indexes(ledger)] == [b"index of a"]
+
+
+def test_a_thread_that_has_ended_leaves_no_connection(ledger: Ledger, directory: Path) -> None:
+    connections = set()
+    for number in range(5):
+        thread = threading.Thread(target=ledger.append, args=([entry(b"%d" % number)],))
+        thread.start()
+        thread.join()
+        connections.add(len([None for path in Path("/proc/self/fd").iterdir() if _is_in(path, directory)]))
+    ledger.close()
+    assert len(connections) == 1
+    assert not [None for path in Path("/proc/self/fd").iterdir() if _is_in(path, directory)]
+
+
+def _is_in(descriptor: Path, directory: Path) -> bool:
+    try:
+        return descriptor.readlink().is_relative_to(directory)
+    except OSError:
+        return False
+
+
+def test_another_process_does_not_say_whether_commits_are_synced(ledger: Ledger, directory: Path) -> None:
+    durable = Ledger(directory, durable=True)
+    durable.append([entry(b"a")])
+    ledger.append([entry(b"b")])
+    with ThreadPoolExecutor(1) as thread, closing(durable):
+        thread.submit(durable.append, [entry(b"c")]).result()
+        cache = durable._open_cache()  # noqa: SLF001 - what counts is what its connection is set to
+        assert cache._sql("PRAGMA synchronous").fetchall() == [(2,)]  # noqa: SLF001 - as above
