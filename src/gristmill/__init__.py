@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gristmill.explain.report import NodeExplanation as NodeExplanation
     from gristmill.graph.node import Node as Node
     from gristmill.graph.node import node as node
+    from gristmill.graph.retry import Retry as Retry
     from gristmill.identity.digest import Digest as Digest
     from gristmill.identity.digest import digest as digest
     from gristmill.identity.digest import register_digest as register_digest
@@ -77,6 +78,7 @@ _HOMES = {
     "explain.planned": ("NodePlan", "RunPlan", "StagePlan"),
     "explain.report": ("Explanation", "Finding", "NodeExplanation"),
     "graph.node": ("Node", "node"),
+    "graph.retry": ("Retry",),
     "identity.digest": ("Digest", "digest", "register_digest"),
     "identity.files": ("Dir", "File"),
     "identity.fingerprint": ("CodeReport", "Part", "fingerprint"),

@@ -14,7 +14,7 @@ import numpy as np
 from gristmill.engine import slices
 from gristmill.engine.calls import Live, Outcome, OutputColumn, describe_failure
 from gristmill.engine.deliver import as_form, deliver
-from gristmill.engine.report import BatchReport, Lost
+from gristmill.engine.report import BatchReport, Lost, Timed
 from gristmill.engine.runner import Runner
 from gristmill.engine.sources import DIGEST, Source, load_input, take
 from gristmill.engine.writer import SEGMENT_BYTES
@@ -241,7 +241,8 @@ class Block:
         if not len(chosen):
             return
         keys = _pick(calls.keys, chosen, len(calls.rows))
-        for places, outcome in runner.caller.stream(arguments, len(chosen), keys):
+        positions = self._positions[calls.rows[chosen]].tolist()
+        for places, outcome in runner.caller.stream(arguments, positions, keys):
             self._take_in(number, runner, calls, chosen[places], outcome)
             if outcome.interrupt is not None:
                 raise outcome.interrupt
@@ -252,6 +253,9 @@ class Block:
         self._check_files(runner, calls.rows[chosen], outcome)
         lost = len(outcome.failures) + len(outcome.unmade) + outcome.passed
         self._report.computed[number] += len(chosen) - lost
+        if outcome.times:
+            begun, seconds = zip(*outcome.times.values(), strict=True)
+            self._report.timed.append(Timed(number, list(outcome.times), list(begun), list(seconds)))
         self._record(number, runner, calls, chosen, outcome)
 
     def _check_reading(self, rows: Array, outcome: Outcome) -> None:
@@ -381,7 +385,13 @@ class Block:
             position = int(self._positions[rows[k]])
             self._worker.failed_at.add((number, position))
             self._report.failures.append(
-                describe_failure(position, number, error, portable=self._worker.portable)
+                describe_failure(
+                    position,
+                    number,
+                    error,
+                    portable=self._worker.portable,
+                    attempts=outcome.attempts.get(k, 1),
+                )
             )
 
     def _delivered(

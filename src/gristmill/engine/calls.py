@@ -9,15 +9,16 @@ import itertools
 import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from gristmill.engine.deliver import Alone, Shared
+from gristmill.engine.deliver import Shared
 from gristmill.engine.interrupts import Interrupts, calls_users_code, guarded
+from gristmill.engine.onecall import GaveUpError, Manner, OneCall, Times
 from gristmill.engine.report import Failure
+from gristmill.engine.seat import NOWHERE, Cells, private_cells
 from gristmill.errors import DigestError, GristmillError, InputError, StoreError
 from gristmill.graph.node import Node
 from gristmill.identity.digest import digest, digest_array, digest_block, merkle
@@ -38,9 +39,6 @@ from gristmill.storage.elements import (
     to_packed,
 )
 from gristmill.storage.local import LocalStorage
-
-if TYPE_CHECKING:
-    import asyncio
 
 Array = np.ndarray[Any, Any]
 Live = Array | Pickled | Shared | str | bytes | int
@@ -74,10 +72,14 @@ class Outcome:
     """Estimated bytes that will be packed into segments."""
     unmade: set[int] = field(default_factory=set)
     """Places of calls that count for nothing: they were not made, because of `interrupt`, or not to the end."""
-    interrupt: KeyboardInterrupt | None = None
+    interrupt: BaseException | None = None
     """What the user stopped the calls with."""
     passed: int = 0
     """How many were not calls, but elements of a tree reduction that go on as they are."""
+    attempts: dict[int, int] = field(default_factory=dict)
+    """By place, how often calls were made that failed more than once."""
+    times: dict[int, Times] = field(default_factory=dict)
+    """By position in the stage, when calls began and how long they took, if that is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,36 +114,6 @@ class _Unstored:
         self.identity = identity
 
 
-class _Loops:
-    """Runs coroutines to their end, one at a time, on an event loop that is kept."""
-
-    def __init__(self) -> None:
-        self._runner: asyncio.Runner | None = None
-        self._thread: ThreadPoolExecutor | None = None
-
-    def run(self, awaitable: Any) -> Any:
-        """Return the result of a coroutine."""
-        import asyncio
-
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - documented for exactly this question
-            return self._runner.run(awaitable)
-        if self._thread is None:  # in Jupyter this thread is busy with a loop of its own
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="gristmill-async")
-        return self._thread.submit(self._runner.run, awaitable).result()
-
-    def close(self) -> None:
-        """End the loop, and its thread if it has one."""
-        runner, self._runner = self._runner, None
-        thread, self._thread = self._thread, None
-        if thread is not None and runner is not None:
-            thread.submit(runner.close).result()
-            thread.shutdown()
-        elif runner is not None:
-            runner.close()
-
-
 class Caller:
     """Calls one node.
 
@@ -153,12 +125,12 @@ class Caller:
         The function's own names of the arguments, in the order of the columns that `run` will get.
     storage
         Where large results go at once.
-    interruptible
-        Whether a KeyboardInterrupt is the user's (in the user's process) rather than the function's.
     feeds
         Whether another node of the stage runs on the results.
-    check_mutation
-        Whether a call fails that changes its arguments.
+    manner
+        How calls are made here.
+    step
+        Which node of its stage it is.
     """
 
     def __init__(
@@ -166,55 +138,64 @@ class Caller:
         node: Node,
         parameters: Sequence[str],
         storage: LocalStorage,
+        manner: Manner,
+        step: int = 0,
         *,
-        interruptible: bool,
-        feeds: bool,
-        check_mutation: bool,
+        feeds: bool = False,
     ) -> None:
         self._node = node
         self._storage = storage
-        self._interruptible = interruptible
+        self._interruptible = manner.interruptible
         self._feeds = feeds
-        self._check_mutation = check_mutation
         self._alone = True
         self._keys = b""
-        self._passed = 0
         self._positional, self._keywords = _calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
         self._inner = node.mapspec.inner_axes if node.mapspec else ()
         self._single = len(node.output_names) == 1 and node.output_picker is None
-        self._loops = _Loops()
+        self._step = step
+        self._cells: Cells = manner.seat.cells if manner.seat is not None else private_cells()
+        names = [parameters[k] for k in self._positional]
+        self._call = OneCall(node, names, manner, step)
 
     def stream(
-        self, columns: Sequence[Sequence[Any]], count: int, keys: bytes
+        self, columns: Sequence[Sequence[Any]], positions: Sequence[int], keys: bytes
     ) -> Iterator[tuple[Array, Outcome]]:
-        """Call the node `count` times; yield places of calls that have ended, and what became of them."""
-        yield np.arange(count), self.run(columns, count, keys)
+        """Call the node for each of `positions`; yield places of calls that have ended, and what became of them."""
+        yield np.arange(len(positions)), self.run(columns, positions, keys)
 
     @calls_users_code
-    def run(self, columns: Sequence[Sequence[Any]], count: int, keys: bytes) -> Outcome:
-        """Call the node `count` times, with one item of each column, or until the user stops it.
+    def run(self, columns: Sequence[Sequence[Any]], positions: Sequence[int], keys: bytes) -> Outcome:
+        """Call the node with one item of each column at a time, or until the user stops it.
 
         Parameters
         ----------
-        columns, count
+        columns
             The arguments.
+        positions
+            Of the calls, in the stage.
         keys
             The calls' keys, 16 bytes each.
         """
         Interrupts.check()
         self._keys = keys
-        self._passed = 0
+        self._call.passed, self._call.times = 0, {}
         failures: dict[int, BaseException] = {}
+        attempts: dict[int, int] = {}
+        interrupt = None
         results: list[Any] = []
+        count = len(positions)
         self._alone = count == 1
-        call = self._one()
-        arguments = self._arguments(columns, count)
+        cells = self._cells
+        cells[1] = self._step
+        call = self._node.function if self._call.is_plain else self._made
+        arguments = zip(self._arguments(columns, count), positions, strict=False)
         scalars, keep, append = SCALARS, self._keep, results.append
         single = self._single and not self._inner
         while len(results) < count:
             try:
-                for positional, named in arguments:
+                for (positional, named), position in arguments:
+                    cells[0] = position
                     result = call(*positional, **named)
                     if single and type(result) in scalars:
                         append(result)
@@ -222,15 +203,28 @@ class Caller:
                         append(keep(result))
                         Interrupts.check()
             except BaseException as error:  # noqa: BLE001 - SystemExit and the like fail one item
-                if isinstance(error, KeyboardInterrupt) and self._interruptible:
-                    return self._outcome(results, failures, count, error)
-                failures[len(results)] = error
+                place = len(results)
+                if isinstance(error, GaveUpError):
+                    attempts[place], failures[place] = error.attempts, error.error
+                else:
+                    failures[place] = error
+                if isinstance(failures[place], KeyboardInterrupt) and self._interruptible:
+                    interrupt = failures.pop(place)
+                    break
                 append(None)
-        return self._outcome(results, failures, count)
+        cells[0] = NOWHERE
+        outcome = self._outcome(results, failures, count, interrupt)
+        outcome.passed, outcome.attempts, outcome.times = self._call.passed, attempts, self._call.times
+        return outcome
+
+    @calls_users_code
+    def _made(self, *positional: Any, **named: Any) -> Any:
+        """What a call returns that is more than a call of the function."""
+        return self._call.make(self._cells[0], positional, named)
 
     def close(self) -> None:
         """Close the event loop of an async node."""
-        self._loops.close()
+        self._call.close()
 
     def _arguments(
         self, columns: Sequence[Sequence[Any]], count: int
@@ -242,57 +236,6 @@ class Caller:
         names = [self._parameters[k] for k in self._keywords]
         values = zip(*(columns[k] for k in self._keywords), strict=True)
         return zip(rows, (dict(zip(names, row, strict=True)) for row in values), strict=False)
-
-    def _one(self) -> Callable[..., Any]:
-        """Return what runs one call, with what belongs to it."""
-        node = self._node
-        if not (node.is_async or node.post_execution_hook or node.own_reduce or self._check_mutation):
-            return node.function
-
-        @calls_users_code
-        def call(*positional: Any, **named: Any) -> Any:
-            given = self._given(positional, named)
-            if (alone := self._passing(given)) is not None:
-                self._passed += 1
-                return alone.value
-            before = self._identities(given)
-            result = node.function(*positional, **named)
-            if node.is_async and inspect.isawaitable(result):
-                result = self._loops.run(result)
-            self._tell_hook(result, given)
-            self._check_unchanged(given, before)
-            return result
-
-        return call
-
-    def _given(self, positional: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a call by name."""
-        names = [self._parameters[k] for k in self._positional]
-        return dict(zip(names, positional, strict=True)) | named
-
-    def _passing(self, given: dict[str, Any]) -> Alone | None:
-        """The element of a tree reduction that is alone, so that there is nothing to call for."""
-        one = given[self._node.own_reduce] if self._node.own_reduce is not None else None
-        return one if isinstance(one, Alone) else None
-
-    def _identities(self, given: dict[str, Any]) -> dict[str, bytes]:
-        """What arguments are that the call must not change."""
-        if not self._check_mutation:
-            return {}
-        return {name: bytes(digest(value)) for name, value in given.items() if _is_mutable(value)}
-
-    def _check_unchanged(self, given: dict[str, Any], before: dict[str, bytes]) -> None:
-        for name, identity in before.items():
-            if bytes(digest(given[name])) != identity:
-                raise GristmillError(
-                    f"{self._node.name} changed its argument {name!r} in place; let it work on a copy, or leave "
-                    "check_mutation off: each call has its own copy"
-                )
-
-    @calls_users_code
-    def _tell_hook(self, result: Any, given: dict[str, Any]) -> None:
-        if self._node.post_execution_hook is not None:
-            self._node.post_execution_hook(self._node, result, given)
 
     @guarded
     def _keep(self, result: Any) -> Any:
@@ -368,7 +311,7 @@ class Caller:
         results: list[Any],
         failures: dict[int, BaseException],
         count: int,
-        interrupt: KeyboardInterrupt | None = None,
+        interrupt: BaseException | None = None,
     ) -> Outcome:
         unmade = set(range(len(results), count))
         results += [None] * len(unmade)
@@ -376,7 +319,7 @@ class Caller:
         parts = [results] if self._single else [[r and r[k] for r in results] for k in range(width)]
         outputs = [self._column(part, output) for output, part in enumerate(parts)]
         size = sum(_size(column.forms) for column in outputs)
-        return Outcome(outputs, failures, size, unmade, interrupt, self._passed)
+        return Outcome(outputs, failures, size, unmade, interrupt)
 
     def _column(self, results: list[Any], output: int) -> OutputColumn:
         if self._inner:
@@ -409,14 +352,6 @@ def _spread_column(results: Sequence[SpreadResult | None]) -> OutputColumn:
     forms = [None if one is None else np.array(one.shape, dtype="<i8").tobytes() for one in results]
     digests = [bytes(SIZE) if one is None else merkle(one.shape, one.digests) for one in results]
     return OutputColumn(forms, b"".join(digests), spread=spread)
-
-
-def _is_mutable(value: object) -> bool:
-    """Whether a call may change `value`; a zarr array that it reads from is no reason to read all of it."""
-    kind = type(value)
-    return kind not in SCALARS and not (
-        kind.__module__.startswith("zarr.") and getattr(value, "read_only", False)
-    )
 
 
 def _is_reference(form: object) -> bool:
@@ -452,7 +387,9 @@ def _calling_order(function: Callable[..., Any], parameters: Sequence[str]) -> t
     return positional, [k for k in range(len(parameters)) if k not in positional]
 
 
-def describe_failure(position: int, step: int, error: BaseException, *, portable: bool) -> Failure:
+def describe_failure(
+    position: int, step: int, error: BaseException, *, portable: bool, attempts: int = 1
+) -> Failure:
     """Return the record of a failed call.
 
     Parameters
@@ -463,6 +400,8 @@ def describe_failure(position: int, step: int, error: BaseException, *, portable
         What it raised.
     portable
         Whether the record leaves this process: then the exception is replaced if it does not survive that.
+    attempts
+        How often the call was made.
     """
     error.__traceback__ = users_traceback(error)
     if isinstance(error, ValueError) and "read-only" in str(error):
@@ -472,14 +411,17 @@ def describe_failure(position: int, step: int, error: BaseException, *, portable
         )
     text = "".join(traceback.format_exception(error))
     if not portable:
-        return Failure(position, step, error, text)
-    return Failure(position, step, survivor(error), text)
+        return Failure(position, step, error, text, attempts)
+    return Failure(position, step, survivor(error), text, attempts)
+
+
+_NOT_THE_USERS = ("gristmill.engine", "tenacity", "concurrent.futures")
 
 
 def users_traceback(error: BaseException) -> Any:
-    """Return the traceback of `error` from the first frame that is not ours."""
+    """Return the traceback of `error` from the first frame that is neither ours nor that of what makes retries."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("gristmill.engine"):
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_NOT_THE_USERS):
         if trace.tb_next is None:
             break
         trace = trace.tb_next

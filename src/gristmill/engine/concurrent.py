@@ -4,26 +4,39 @@ What a call returns is identified and kept where it ran, before anything else ha
 calls in groups, as they end.
 """
 
-import inspect
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gristmill.engine.calls import Caller, Outcome
 from gristmill.engine.deliver import Alone
 from gristmill.engine.lanes import Lanes, LoopLanes
+from gristmill.engine.onecall import GaveUpError, Manner
+from gristmill.graph.node import Node
 from gristmill.identity.types import SIZE
 from gristmill.storage.elements import SCALARS
+from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 
-_Done = tuple[int, Any, BaseException | None]
 _UNMADE = object()
 """Stands for the result of a call that was not made, because nothing more is to be started."""
+
+
+class _Ended(NamedTuple):
+    """A call that has ended."""
+
+    place: int
+    result: Any
+    error: BaseException | None = None
+    attempts: int = 1
+
+
+_Report = tuple["queue.SimpleQueue[_Ended]", threading.Event]
 
 
 class ConcurrentCaller(Caller):
@@ -33,8 +46,6 @@ class ConcurrentCaller(Caller):
     ----------
     lanes
         Where the calls run: on an event loop if the node is a coroutine function, else in threads.
-    stop
-        Set when nothing more may be started.
     fail_fast
         Whether a failure is a reason to start nothing more.
     **options
@@ -42,26 +53,33 @@ class ConcurrentCaller(Caller):
     """
 
     def __init__(
-        self, *given: Any, lanes: Lanes, stop: threading.Event, fail_fast: bool, **options: Any
+        self,
+        node: Node,
+        parameters: Sequence[str],
+        storage: LocalStorage,
+        manner: Manner,
+        *given: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(*given, **options)
-        self._lanes = lanes
-        self._stop = stop
-        self._fail_fast = fail_fast
+        self._lanes: Lanes = options.pop("lanes")
+        self._fail_fast: bool = options.pop("fail_fast")
+        super().__init__(node, parameters, storage, manner, *given, **options)
+        self._stop = manner.stop
 
     def stream(
-        self, columns: Sequence[Sequence[Any]], count: int, keys: bytes
+        self, columns: Sequence[Sequence[Any]], positions: Sequence[int], keys: bytes
     ) -> Iterator[tuple[Array, Outcome]]:
-        """Call the node `count` times; yield places of calls that have ended, in any order, and what became of them."""
-        done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
-        halt = threading.Event()
+        """As `Caller.stream`; the places of calls are yielded as they end, in any order."""
+        done: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
+        report = done, threading.Event()
+        count = len(positions)
         self._alone = False
-        make = self._coroutine if isinstance(self._lanes, LoopLanes) else self._job
-        call = self._awaited if isinstance(self._lanes, LoopLanes) else self._one()
+        make: Callable[..., Any] = self._coroutine if isinstance(self._lanes, LoopLanes) else self._job
+        rows = zip(self._arguments(columns, count), positions, strict=False)
         self._lanes.start(
             [
-                partial(make, call, place, positional, named, (done, halt))
-                for place, (positional, named) in enumerate(self._arguments(columns, count))
+                partial(make, (place, position), positional, named, report)
+                for place, ((positional, named), position) in enumerate(rows)
             ]
         )
         passing = columns[self._parameters.index(self._node.own_reduce)] if self._node.own_reduce else ()
@@ -71,74 +89,56 @@ class ConcurrentCaller(Caller):
             while not done.empty():  # nobody else takes from it
                 group.append(done.get())
             left -= len(group)
-            places = np.array([place for place, _, _ in group])
-            order = np.argsort(places)
-            yield places[order], self._group([group[k] for k in order.tolist()], keys, passing)
+            group.sort()
+            places = [one.place for one in group]
+            outcome = self._group(group, keys, passing)
+            times = self._call.times
+            outcome.times = {p: times.pop(p) for p in (positions[k] for k in places) if p in times}
+            yield np.array(places), outcome
 
-    def _group(self, group: Sequence[_Done], keys: bytes, passing: Sequence[Any]) -> Outcome:
-        failures = {k: error for k, (_, _, error) in enumerate(group) if error is not None}
-        unmade = {k for k, (_, result, _) in enumerate(group) if result is _UNMADE}
-        results = [None if k in unmade else result for k, (_, result, _) in enumerate(group)]
-        self._keys = b"".join([keys[place * SIZE : (place + 1) * SIZE] for place, _, _ in group])
-        self._passed = sum(type(passing[place]) is Alone for place, _, _ in group) if passing else 0
+    def _group(self, group: Sequence[_Ended], keys: bytes, passing: Sequence[Any]) -> Outcome:
+        failures = {k: one.error for k, one in enumerate(group) if one.error is not None}
+        unmade = {k for k, one in enumerate(group) if one.result is _UNMADE}
+        results = [None if k in unmade else one.result for k, one in enumerate(group)]
+        self._keys = b"".join([keys[one.place * SIZE : (one.place + 1) * SIZE] for one in group])
         outcome = self._outcome(results, failures, len(group))
+        outcome.passed = sum(type(passing[one.place]) is Alone for one in group) if passing else 0
         outcome.unmade |= unmade
+        outcome.attempts = {k: one.attempts for k, one in enumerate(group) if one.attempts > 1}
         return outcome
 
-    def _ended(self, place: int, result: Any) -> _Done:
+    def _ended(self, place: int, result: Any) -> _Ended:
         if self._single and not self._inner and type(result) in SCALARS:
-            return place, result, None
-        return place, self._keep(result), None
+            return _Ended(place, result)
+        return _Ended(place, self._keep(result))
 
-    def _job(
-        self,
-        call: Callable[..., Any],
-        place: int,
-        positional: Any,
-        named: dict[str, Any],
-        report: tuple["queue.SimpleQueue[_Done]", threading.Event],
-    ) -> None:
-        done, halt = report
+    def _failed(self, place: int, error: BaseException, halt: threading.Event) -> _Ended:
+        if self._fail_fast:
+            halt.set()
+        if isinstance(error, GaveUpError):
+            return _Ended(place, None, error.error, error.attempts)
+        return _Ended(place, None, error)
+
+    def _job(self, where: tuple[int, int], positional: Any, named: dict[str, Any], report: _Report) -> None:
+        (place, position), (done, halt) = where, report
         if self._stop.is_set() or halt.is_set():
-            done.put((place, _UNMADE, None))
+            done.put(_Ended(place, _UNMADE))
             return
         try:
-            ended = self._ended(place, call(*positional, **named))
+            ended = self._ended(place, self._call.make(position, positional, named))
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like fail one item
-            if self._fail_fast:
-                halt.set()
-            ended = place, None, error
+            ended = self._failed(place, error, halt)
         done.put(ended)
 
     async def _coroutine(
-        self,
-        call: Callable[..., Any],
-        place: int,
-        positional: Any,
-        named: dict[str, Any],
-        report: tuple["queue.SimpleQueue[_Done]", threading.Event],
+        self, where: tuple[int, int], positional: Any, named: dict[str, Any], report: _Report
     ) -> None:
-        done, halt = report
+        (place, position), (done, halt) = where, report
         if self._stop.is_set() or halt.is_set():
-            done.put((place, _UNMADE, None))
+            done.put(_Ended(place, _UNMADE))
             return
         try:
-            ended = self._ended(place, await call(*positional, **named))
+            ended = self._ended(place, await self._call.make_async(position, positional, named))
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled call has not been made
-            if self._fail_fast:
-                halt.set()
-            ended = (place, _UNMADE, None) if self._stop.is_set() else (place, None, error)
+            ended = _Ended(place, _UNMADE) if self._stop.is_set() else self._failed(place, error, halt)
         done.put(ended)
-
-    async def _awaited(self, *positional: Any, **named: Any) -> Any:
-        """Run one call, with what belongs to it, on an event loop."""
-        given = self._given(positional, named)
-        if (alone := self._passing(given)) is not None:
-            return alone.value
-        before = self._identities(given)
-        result = self._node.function(*positional, **named)
-        if inspect.isawaitable(result):
-            result = await result
-        self._tell_hook(result, given)
-        self._check_unchanged(given, before)
-        return result

@@ -61,6 +61,8 @@ class Job:
     """Whether arguments are identified again after each call."""
     fail_fast: bool
     """Whether a failure is a reason to start no more calls."""
+    timed: bool
+    """Whether it is wanted when calls begin, and how long they take."""
     passed: Mapping[str, Passed]
     """What functions that want errors are handed for these elements."""
     sources: Mapping[str, Any]

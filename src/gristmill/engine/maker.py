@@ -13,6 +13,7 @@ import numpy as np
 from gristmill.engine import given
 from gristmill.engine.calls import Caller
 from gristmill.engine.job import Job, Task
+from gristmill.engine.onecall import Manner
 from gristmill.engine.sources import Making, Source
 from gristmill.engine.stores import Stores
 from gristmill.errors import DigestError, IntegrityError
@@ -57,11 +58,9 @@ class Maker:
         values = [[given.value(a, self.job, self._source, position)] for a in self._task.arguments]
         node = self._task.node
         parameters = [argument.parameter for argument in self._task.arguments]
-        caller = Caller(
-            node, parameters, self.storage, interruptible=False, feeds=False, check_mutation=False
-        )
+        caller = Caller(node, parameters, self.storage, Manner())
         try:
-            outcome = caller.run(values, 1, form.key)
+            outcome = caller.run(values, [position], form.key)
         finally:
             caller.close()
         if outcome.failures:

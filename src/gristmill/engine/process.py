@@ -20,7 +20,7 @@ from gristmill.engine import watchdog
 from gristmill.engine.job import Job
 from gristmill.engine.stagerun import Missing
 from gristmill.engine.stores import Stores, StoresSpec
-from gristmill.engine.worker import StageWorker
+from gristmill.engine.worker import Place, StageWorker
 from gristmill.errors import StoreError
 from gristmill.identity.memo import Memos
 
@@ -139,7 +139,7 @@ class _OpenStores:
         if found is None:
             self.stores.kept.reopen()
             job = _open_job(path, self.stores)
-            found = StageWorker(job, self.stores, self.claims, self._stop, portable=True)
+            found = StageWorker(job, self.stores, self.claims, Place(self._stop, portable=True))
             self._jobs[path] = found
         self._jobs.move_to_end(path)
         while len(self._jobs) > _JOBS:

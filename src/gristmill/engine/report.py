@@ -15,6 +15,8 @@ class Failure:
     """The exception; where it leaves its process, one that is known to survive pickling."""
     traceback: str
     """The worker's traceback, from the user's function on."""
+    attempts: int = 1
+    """How often the call was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,17 @@ class Lost:
 
     source: str
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """When calls of one step began, and how long they took."""
+
+    step: int
+    positions: list[int]
+    begun: list[float]
+    """Seconds since the epoch."""
+    seconds: list[float]
 
 
 @dataclass(slots=True)
@@ -39,5 +52,7 @@ class BatchReport:
     """Of these, how long its thread used a CPU or waited for one; None where others ran its calls."""
     bytes_written: int = 0
     """Where the batch ran in another process."""
+    timed: list[Timed] = field(default_factory=list)
+    """Of the calls that were made, failed ones included, if that is wanted."""
     fault: str = ""
     """Why something of it went to the refuge, if anything did: the store did not take it."""

@@ -33,7 +33,7 @@ class Runner:
             task.node,
             [a.parameter for a in task.arguments],
             storage,
-            check_mutation=job.check_mutation,
+            number,
             feeds=not taken.isdisjoint(task.node.output_names),
         )
         self.inner = [a.source for a in task.arguments if isinstance(a, Element) and a.source in made_here]

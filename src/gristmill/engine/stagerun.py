@@ -3,7 +3,7 @@
 It computes keys and looks them up for whole blocks of positions; it starts nothing itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,8 @@ class StageRun:
         """Whether workers identify arguments again after each call."""
         self.fail_fast = False
         """Whether a failure is a reason to start no more calls."""
+        self.begun: Callable[[int, int], None] | None = None
+        """Told the step and the position of each call that begins in this process; calls are timed then."""
         self._tasks = tuple(Task.of(step) for step in stage.steps)
         self._spaces = {name: spaces[name] for name in sources}
         self._spread: dict[int, Spread] = {}
@@ -127,7 +129,15 @@ class StageRun:
     def _job(self, tasks: tuple[Task, ...], sources: Mapping[str, Source]) -> Job:
         dead = self._upstream_dead
         return Job(
-            self.space, tasks, self._spaces, dead, self.check_mutation, self.fail_fast, self._passed, sources
+            self.space,
+            tasks,
+            self._spaces,
+            dead,
+            self.check_mutation,
+            self.fail_fast,
+            self.begun is not None,
+            self._passed,
+            sources,
         )
 
     def examine(self, positions: Array, *, files: bool = False) -> Missing:

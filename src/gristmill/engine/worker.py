@@ -8,7 +8,8 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from gristmill.engine.concurrent import ConcurrentCaller
 from gristmill.engine.interrupts import Interrupts
 from gristmill.engine.job import Job
 from gristmill.engine.lanes import Lanes
+from gristmill.engine.onecall import Manner
 from gristmill.engine.report import BatchReport
 from gristmill.engine.runner import Runner
+from gristmill.engine.seat import Seat
 from gristmill.engine.sources import DIGEST
 from gristmill.engine.stores import Stores
 from gristmill.engine.writer import Writer
@@ -56,6 +59,20 @@ def busy_seconds() -> float:
         return time.thread_time()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where batches run."""
+
+    stop: threading.Event
+    """Set when nothing more may be started."""
+    portable: bool = False
+    """Whether reports leave this process."""
+    lanes: Callable[[Node], Lanes] | None = None
+    """Where calls run, many at a time, for nodes that are coroutine functions and for others; one at a time without."""
+    seat: Seat | None = None
+    """Who is told what is being called."""
+
+
 class StageWorker:
     """Runs batches of one job.
 
@@ -67,50 +84,41 @@ class StageWorker:
         Where results go.
     claims
         Claims on calls below a computed one.
-    stop
-        Set when nothing more may be started.
-    portable
-        Whether reports leave this process.
-    lanes
-        Where calls run, many at a time, for nodes that are coroutine functions and for others; one at a time
-        without.
+    place
+        Where they run.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        stores: Stores,
-        claims: Claims,
-        stop: threading.Event,
-        *,
-        portable: bool,
-        lanes: Callable[[Node], Lanes] | None = None,
-    ) -> None:
+    def __init__(self, job: Job, stores: Stores, claims: Claims, place: Place) -> None:
         self.job = job
         chunked = [source for source in job.sources.values() if isinstance(source, ChunkedSource)]
         self.stores = stores
         self.claims = claims
-        self._stop = stop
-        self.portable = portable
+        self._stop = place.stop
+        self.portable = place.portable
         self.block_items = 1
-        most = BLOCK_ITEMS if lanes is None else MOST_CONCURRENT
+        most = BLOCK_ITEMS if place.lanes is None else MOST_CONCURRENT
         self.most_items = min([most, *(source.most_items for source in chunked)])
         """Largest block: an array that is read as the calls run must not be in memory as a whole."""
         self.depth_first = False
         """Whether a large array goes from node to node: then one index after the other, to hold only one."""
-        self._is_concurrent = lanes is not None
+        self._is_concurrent = place.lanes is not None
+        self._attempts: Mapping[tuple[int, int], int] = {}
+        """How often calls have been made before, by step and position, in processes that have been ended."""
+        manner = Manner(
+            job.check_mutation,
+            job.timed,
+            place.seat,
+            lambda step, position: self._attempts.get((step, position), 0),
+            interruptible=place.lanes is None and not place.portable,
+            stop=place.stop,
+        )
 
-        def make(node: Node, *given: Any, **options: Any) -> Caller:
-            if lanes is None:
-                return Caller(node, *given, interruptible=not portable, **options)
+        def make(node: Node, parameters: Sequence[str], storage: Any, step: int, *, feeds: bool) -> Caller:
+            if place.lanes is None:
+                return Caller(node, parameters, storage, manner, step, feeds=feeds)
+            lanes = place.lanes(node)
             return ConcurrentCaller(
-                node,
-                *given,
-                interruptible=False,
-                lanes=lanes(node),
-                stop=stop,
-                fail_fast=job.fail_fast,
-                **options,
+                *(node, parameters, storage, manner, step), feeds=feeds, lanes=lanes, fail_fast=job.fail_fast
             )
 
         self.runners = [Runner(job, k, stores, make) for k in range(len(job.tasks))]
@@ -130,7 +138,13 @@ class StageWorker:
         """Their steps and positions: they are not tried again while others wait."""
 
     def run(
-        self, positions: Array, *, fresh: bool, entitled: bytes = b"", distrusted: bytes = b""
+        self,
+        positions: Array,
+        *,
+        fresh: bool,
+        entitled: bytes = b"",
+        distrusted: bytes = b"",
+        attempts: Mapping[tuple[int, int], int] | None = None,
     ) -> BatchReport:
         """Run one batch.
 
@@ -145,6 +159,8 @@ class StageWorker:
         distrusted
             Keys that are not looked up: the engine misses them though they were found here, since rows or
             tombstones have vanished from the ledger.
+        attempts
+            How often calls have been made before, by step and position, in processes that have been ended.
 
         Raises
         ------
@@ -157,6 +173,7 @@ class StageWorker:
         if not fresh or len(self.runners) > 1:
             self.stores.refresh()
         self.entitled = set(np.frombuffer(entitled, dtype=DIGEST).tolist())
+        self._attempts = attempts or {}
         self.distrusted = set(np.frombuffer(distrusted, dtype=DIGEST).tolist())
         nested = NESTED.set(True)
         try:

@@ -278,7 +278,8 @@ class _Expansion:
         return replace(node, errors=self.node.errors)
 
     def _with_options(self, one: Node) -> Node:
-        return replace(one, cache=one.cache and self.node.cache, policy=self.node.policy)
+        path = (self._scope, *one.path)
+        return replace(one, cache=one.cache and self.node.cache, policy=self.node.policy, path=path)
 
 
 def _axes_of(graph: Graph) -> list[str]:

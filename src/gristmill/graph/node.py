@@ -18,6 +18,7 @@ from gristmill.graph.mapspec import MapSpec
 from gristmill.graph.names import Names
 from gristmill.graph.options import ABSENT, Errors, NodeOptions
 from gristmill.graph.portable import Portable, located, place_of
+from gristmill.graph.retry import ONCE, Retry
 from gristmill.graph.signature import Signature, annotations, is_async
 from gristmill.graph.wording import joined, title
 from gristmill.identity.code.origin import Policy
@@ -73,6 +74,12 @@ class Node:
     fan_in: int = 64
     axis: str | None = None
     initial: object = ABSENT
+    retries: Retry = ONCE
+    """How often a call is tried."""
+    timeout: float | None = None
+    """Seconds that a call may take."""
+    path: tuple[str, ...] = ()
+    """Names of the nested pipelines that it is in, the outermost first."""
     policy: Policy = field(default_factory=Policy)
     """What of other people's code counts; a pipeline sets it for its nodes."""
 
@@ -314,6 +321,8 @@ def node(
     fan_in: int = 64,
     axis: str | None = None,
     initial: object = ABSENT,
+    retries: int | Retry = 0,
+    timeout: float | None = None,
 ) -> Node | Callable[[Callable[..., Any]], Node]:
     """Make a node of a function, class, partial, bound method or callable instance; also as a decorator.
 
@@ -360,6 +369,12 @@ def node(
         The axis that a tree reduction goes along, where there are several.
     initial
         What a tree reduction of nothing gives.
+    retries
+        How often a call that fails is tried again, each time with arguments of its own; or a `Retry`, which says how
+        long to wait in between, and after which exceptions.
+    timeout
+        Seconds that one call may take; then it fails with `ItemTimeoutError`. A worker process is replaced, a
+        coroutine is cancelled, and a thread, which cannot be ended, is left alone and what it returns disregarded.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict, get_args
 from gristmill.errors import GraphError
 from gristmill.graph.mapspec import MapSpec
 from gristmill.graph.names import check_name
+from gristmill.graph.retry import Retry, check_retries, check_timeout
 from gristmill.graph.wording import did_you_mean, joined
 
 Errors = Literal["skip", "drop", "pass"]
@@ -47,6 +48,8 @@ class NodeOptions(TypedDict, total=False):
     fan_in: int
     axis: str | None
     initial: object
+    retries: int | Retry
+    timeout: float | None
 
 
 def check_output_name(owner: str, given: Any) -> tuple[str, ...]:
@@ -168,6 +171,8 @@ CHECKS: Mapping[str, Callable[[str, str, Any], object]] = MappingProxyType(
         "axis": _check_reduce,
         "fan_in": _check_fan_in,
         "initial": _any_value,
+        "retries": check_retries,
+        "timeout": check_timeout,
     },
 )
 """The options that stand for themselves, each with its check `(owner, option, given)`."""

@@ -15,9 +15,10 @@ import numpy as np
 from gristmill.engine.executors.sequential import check_code
 from gristmill.engine.lanes import THREADS, Lanes, LoopLanes, ThreadLanes
 from gristmill.engine.report import BatchReport
+from gristmill.engine.seat import LiveSeat
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
-from gristmill.engine.worker import StageWorker
+from gristmill.engine.worker import Place, StageWorker
 from gristmill.errors import StoreError
 from gristmill.graph.node import Node
 from gristmill.storage.claims import Claims
@@ -131,7 +132,9 @@ class ConcurrentTransport:
             is_new = number not in self._idle
         if is_new:
             check_code(stage)
-        return StageWorker(stage.job, self._stores, claims, self._stop, portable=False, lanes=self._lanes)
+        seat = LiveSeat(stage.begun) if stage.begun is not None else None
+        place = Place(self._stop, lanes=self._lanes, seat=seat)
+        return StageWorker(stage.job, self._stores, claims, place)
 
     def _lanes(self, node: Node) -> Lanes:
         if not node.is_async:

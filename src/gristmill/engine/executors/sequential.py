@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.report import BatchReport
+from gristmill.engine.seat import LiveSeat
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
-from gristmill.engine.worker import StageWorker
+from gristmill.engine.worker import Place, StageWorker
 from gristmill.errors import GristmillError
 from gristmill.storage.claims import Claims
 
@@ -61,7 +62,8 @@ class SequentialTransport:
         worker = self._workers.get(stage.stage.number)
         if worker is None:
             check_code(stage)
-            worker = StageWorker(stage.job, self._stores, claims, threading.Event(), portable=False)
+            seat = LiveSeat(stage.begun) if stage.begun is not None else None
+            worker = StageWorker(stage.job, self._stores, claims, Place(threading.Event(), seat=seat))
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
         try:
