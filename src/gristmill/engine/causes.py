@@ -155,4 +155,5 @@ def _item_error(run: StageRun, failure: Failure) -> ItemError:
         failure.traceback,
         step.node.function,
         lambda: run.arguments(failure.step, failure.position),
+        failure.attempts,
     )

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from gristmill.engine import watchdog
 from gristmill.engine.batches import BatchSizer
@@ -19,7 +20,10 @@ from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import InputError
 from gristmill.events import Callback, Observers
+from gristmill.graph.wording import joined
 from gristmill.plan.compile import Plan
+
+OnWorkerDeath = Literal["retry", "fail"]
 
 PROCESS_SECONDS = 0.5
 """Estimated work from which `"auto"` starts processes: they take about this long to come up."""
@@ -49,6 +53,9 @@ class Engine:
     name: `"threaded:100"`."""
     max_workers: int | None = None
     """How many calls run at once; by default as many as CPUs in processes, 32 in threads, and 1,000 coroutines."""
+    on_worker_death: OnWorkerDeath = "retry"
+    """What becomes of a call whose process dies: it is made again, and given up when two processes that ran nothing
+    else have died of it (`"retry"`), or it fails at once (`"fail"`). Other calls of the process are made again."""
     check_mutation: bool = False
     """Whether arguments are identified again after each call: one that changed them fails. Without it they are
     private copies, or arrays that cannot be written to, so that nobody else sees a change."""
@@ -59,6 +66,9 @@ class Engine:
         width: object = self.max_workers
         if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
             raise InputError(f"max_workers is {width!r}; it must be a positive number of processes, or None")
+        if self.on_worker_death not in get_args(OnWorkerDeath):
+            known = get_args(OnWorkerDeath)
+            raise InputError(f"on_worker_death is {self.on_worker_death!r}; use {joined(known, 'or')}")
         specs = {
             "node": parse_specs(self.node_executor, "node_executor"),
             "map": parse_specs(self.map_executor, "map_executor"),
@@ -105,6 +115,7 @@ class Engine:
                 check_mutation=self.check_mutation,
                 on_store_error=on_store_error,
                 on_landed=on_landed,
+                deaths=2 if self.on_worker_death == "retry" else 1,
             )
             outcome = loop.run()
         return Execution(run_id, outcome, pool.bytes_piped)

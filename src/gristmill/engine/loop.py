@@ -24,7 +24,13 @@ from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.job import Passed
+from gristmill.engine.narrator import LOOK_SECONDS as NARRATOR_SECONDS
+from gristmill.engine.narrator import Narrator
+from gristmill.engine.onecall import late
+from gristmill.engine.overdue import LOOK_SECONDS as OVERDUE_SECONDS
+from gristmill.engine.overdue import OverdueCalls
 from gristmill.engine.report import BatchReport, Failure
+from gristmill.engine.seat import Underway
 from gristmill.engine.sources import OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stopped import LOOK_SECONDS, StoppedBatches
@@ -52,10 +58,6 @@ _REPEATS = 10
 _REBUILD_AFTER = 3
 """How often an element is computed and not found before the ledger's database is suspected."""
 
-_SOLO_DEATHS = 2
-"""How often a call may kill its process, alone in it, before it is given up."""
-
-
 Landed = Callable[[StageRun, Array], Sequence[tuple[str, int]]]
 
 
@@ -76,7 +78,15 @@ class _Active:
     waiting: list[Array] = field(default_factory=list)
     """Positions with a call that another process has claimed."""
     deaths: dict[int, int] = field(default_factory=dict)
+    attempts: dict[tuple[int, int], int] = field(default_factory=dict)
+    """How often calls have taken too long in worker processes, by step and position."""
     flying: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def queue(self, positions: Array) -> None:
+        """Have positions run."""
+        if len(positions):
+            self.pending.append(positions)
 
     @property
     def left(self) -> int:
@@ -136,6 +146,8 @@ class Loop:
     on_landed
         Called with a stage and the positions that may be complete now, for derived data; returns the outputs
         and positions whose bytes turned out to be gone.
+    deaths
+        How often a call may kill its process, alone in it or seen at work, before it is given up.
     """
 
     def __init__(
@@ -150,6 +162,7 @@ class Loop:
         check_mutation: bool,
         on_store_error: OnStoreError,
         on_landed: Landed,
+        deaths: int = 2,
     ) -> None:
         self._plan = plan
         self._stores = stores
@@ -160,6 +173,7 @@ class Loop:
         self._stop_at_failure = stop_at_failure
         self._check_mutation = check_mutation
         self._on_landed = on_landed
+        self._deaths = deaths
         self._faults = FaultWatch(stores, on_store_error, observers, run_id)
         self._stages = list(plan.stages)
         self._active: dict[int, _Active] = {}
@@ -169,6 +183,8 @@ class Loop:
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
         self._stopped = StoppedBatches()
+        self._overdue = OverdueCalls()
+        self._narrator = Narrator(observers, run_id, self._bell)
         self._polled = 0.0
         self._repeats: Counter[tuple[str, int]] = Counter()
         self.outcome = RunOutcome()
@@ -208,8 +224,9 @@ class Loop:
             waiting = any(active.waiting for active in self._active.values())
             done = [future for future in self._flights if future.done()]
             if not done:
-                self._bell.wait(_POLL_SECONDS if waiting else LOOK_SECONDS)
+                self._bell.wait(_POLL_SECONDS if waiting else self._patience())
                 self._release_stopped()
+                self._look()
             for future in done:
                 self._land(future)
         elif self.outcome.failed is not None:
@@ -269,10 +286,11 @@ class Loop:
         self._active[stage.number] = active
         self.outcome.stages[stage.number] = active.run
         self._tell(active, "on_stage_start")
+        self._narrator.open(active.run)
         self._landed(active, np.arange(active.run.size))
         self._settle(active)
         if active.complete:
-            self._tell(active, "on_stage_end")
+            self._end_stage(active)
 
     def _is_ready(self, stage: Stage) -> bool:
         return all(number in self._active and self._active[number].complete for number in stage.after)
@@ -332,8 +350,7 @@ class Loop:
             now = np.setdiff1d(missing.positions, later, assume_unique=True)
         else:
             now = missing.positions
-        if len(now):
-            active.pending.append(now)
+        active.queue(now)
 
     # -- sending ------------------------------------------------------------------------------------------------
 
@@ -386,11 +403,15 @@ class Loop:
             self._note_progress(active)
             return
         distrusted = missing_now.keys if self._is_repeated(active, ours) else b""
+        attempts: Mapping[tuple[int, int], int] = {}
+        if active.attempts:
+            sent = set(ours.tolist())
+            attempts = {call: made for call, made in active.attempts.items() if call[1] in sent}
         future = transport.submit(
             active.run,
             ours,
             self._claims,
-            replace(missing_now, below=missing.below, distrusted=distrusted),
+            replace(missing_now, below=missing.below, distrusted=distrusted, attempts=attempts),
         )
         active.flying += len(ours)
         self._flights[future] = _Flight(active, ours, claimed)
@@ -424,9 +445,13 @@ class Loop:
             report = future.result()
         except SlotDiedError as error:
             self._stores.refresh()
-            self._suspect(active, flight.positions, error)
+            if (late := self._overdue.take(future)) is not None:
+                self._time_out(active, flight.positions, late)
+            else:
+                self._suspect(active, flight.positions, error)
         else:
             self._stores.refresh()
+            self._overdue.take(future)
             self._take_in(active, flight, report)
         finally:
             self._claims.drop(flight.claimed)
@@ -442,6 +467,7 @@ class Loop:
     def _landed(self, active: _Active, positions: Array) -> None:
         if not len(positions):
             return
+        self._narrator.land(active.run, positions)
         self._recompute(self._on_landed(active.run, positions))
 
     def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
@@ -449,6 +475,7 @@ class Loop:
         self.outcome.bytes_written += report.bytes_written
         self._faults.check(report.fault)
         again = active.run.record(flight.positions, report)
+        self._narrator.take_in(active.run, report)
         if not self._stop_at_failure:
             _forget_frames(report.failures)
         if report.failures and self._stop_at_failure:
@@ -457,12 +484,16 @@ class Loop:
                 min(report.failures, key=lambda one: (one.position, one.step)),
             )
         if report.failures:
-            for reader in self._active.values():
-                if active.run.stage.number in reader.run.stage.after:
-                    reader.run.mark_dead(self._dead(reader.run.stage))
+            self._mark_dead(active.run)
         self._recompute([(lost.source, lost.position) for lost in report.lost])
         if len(again):
             self._repeat(active, again, excused=bool(report.lost))
+
+    def _mark_dead(self, run: StageRun) -> None:
+        """Have the stages that read one know what has failed in it."""
+        for reader in self._active.values():
+            if run.stage.number in reader.run.stage.after:
+                reader.run.mark_dead(self._dead(reader.run.stage))
 
     def _repeat(self, active: _Active, positions: Array, *, excused: bool) -> None:
         """Queue what a batch did not complete: its results were taken back, or its bytes are lost again.
@@ -479,7 +510,7 @@ class Loop:
                     f"index {active.run.space.index(position)} of {title!r} was computed {2 * _REPEATS} "
                     "times, and is still not in the store; does this disk keep what is written to it?"
                 )
-        active.pending.append(positions)
+        active.queue(positions)
 
     def _is_repeated(self, active: _Active, positions: Array) -> bool:
         if not self._repeats:
@@ -535,37 +566,85 @@ class Loop:
         if not len(positions):
             return  # they are being computed again already
         run.storage(step).quarantine(run.indexes[step], locators, output)
-        upstream.pending.append(positions)
+        upstream.queue(positions)
         self._tell_lost(name, indices)
 
     def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
-        """A process died with this batch: what it finished is kept, the rest is run one by one."""
-        left = active.run.examine(positions).positions
-        if len(positions) == 1 and len(left):
-            position = int(left[0])
+        """A process died with this batch: what it finished is kept, and what it was at is run alone.
+
+        Where that is not known, every call of the batch is.
+        """
+        left = active.run.examine(positions).positions.tolist()
+        seen = error.call if error.call is not None and error.call.position in left else None
+        if seen is not None:
+            active.queue(np.array([one for one in left if one != seen.position], dtype=np.int64))
+            left = [seen.position]
+        if left and (len(positions) == 1 or (seen is not None and self._deaths == 1)):
+            position = left[0]
             active.deaths[position] = active.deaths.get(position, 0) + 1
-            if active.deaths[position] >= _SOLO_DEATHS:
+            if active.deaths[position] >= self._deaths:
                 self._give_up(active, position, error)
                 return
-        active.suspects.extend(left.tolist())
+        active.suspects.extend(left)
 
     def _give_up(self, active: _Active, position: int, error: SlotDiedError) -> None:
         run = active.run
         step = next(k for k, locators in enumerate(run.locators) if locators[position] < 0)
         name = run.stage.steps[step].node.name
+        often = f" {self._deaths} times" if self._deaths > 1 else ""
         death = WorkerDiedError(
-            f"the process that ran {name} at index {run.space.index(position)} died {_SOLO_DEATHS} times "
+            f"the process that ran {name} at index {run.space.index(position)} died{often} "
             f"(killed, crashed, or out of memory): {error}"
         )
-        failure = describe_failure(position, step, death, portable=False)
-        run.record(np.array([position]), BatchReport([0] * len(run.stage.steps), failures=[failure]))
+        self._fail(active, describe_failure(position, step, death, portable=False, attempts=self._deaths))
+
+    def _time_out(self, active: _Active, positions: Array, call: Underway) -> None:
+        """A process was ended because a call took too long: it is made again or fails, the rest is made by others."""
+        left = active.run.examine(positions).positions
+        active.queue(left[left != call.position])
+        if call.position not in left:  # it ended at the last moment
+            return
+        node = active.run.stage.steps[call.step].node
+        error = late(node, "its process was ended")
+        if node.retries.wants(call.attempt, error):
+            active.attempts[call.step, call.position] = call.attempt
+            active.suspects.append(call.position)
+            return
+        failure = describe_failure(call.position, call.step, error, portable=False, attempts=call.attempt)
+        self._fail(active, failure)
+
+    def _fail(self, active: _Active, failure: Failure) -> None:
+        """Take in a call that failed with its process."""
+        run = active.run
+        report = BatchReport([0] * len(run.stage.steps), failures=[failure])
+        run.record(np.array([failure.position]), report)
+        self._narrator.take_in(run, report)
+        self._mark_dead(run)
         if self._stop_at_failure:
             self.outcome.failed = (run.stage, failure)
 
+    def _patience(self) -> float:
+        """How long nothing need be looked at."""
+        steps = (step for active in self._active.values() if active.flying for step in active.run.stage.steps)
+        limits = [step.node.timeout for step in steps if step.node.timeout is not None]
+        longest = NARRATOR_SECONDS if self._narrator.looks else LOOK_SECONDS
+        return min([longest, *(max(0.01, min(limit / 10, OVERDUE_SECONDS)) for limit in limits)])
+
+    def _end_overdue(self) -> None:
+        nodes = {
+            batch: [step.node for step in flight.active.run.stage.steps]
+            for batch, flight in self._flights.items()
+        }
+        self._overdue.end(self._transports, nodes)
+
+    @property
+    def _transports(self) -> list[Transport]:
+        found = {id(one.transport): one.transport for one in self._active.values() if one.transport}
+        return list(found.values())
+
     def _release_stopped(self) -> None:
         """Let others make the calls of batches whose processes have been stopped for long."""
-        transports = {id(one.transport): one.transport for one in self._active.values() if one.transport}
-        for future in self._stopped.overdue(transports.values()):
+        for future in self._stopped.overdue(self._transports):
             if (flight := self._flights.get(future)) is not None:
                 self._claims.drop(flight.claimed)
                 self._flights[future] = replace(flight, claimed=b"")
@@ -584,7 +663,24 @@ class Loop:
     def _note_progress(self, active: _Active) -> None:
         self._tell(active, "on_stage_progress")
         if active.complete:
-            self._tell(active, "on_stage_end")
+            self._end_stage(active)
+
+    def _end_stage(self, active: _Active) -> None:
+        self._tell(active, "on_stage_end")
+        self._narrator.close(active.run, time.perf_counter() - active.started)
+
+    def _look(self) -> None:
+        """See what worker processes are at."""
+        if self._narrator.looks:
+            self._narrator.hear()
+            flights = self._flights
+            self._narrator.see(
+                (flights[batch].active.run, call)
+                for transport in self._transports
+                for batch, call in transport.underway().items()
+                if batch in flights
+            )
+        self._end_overdue()
 
     def _tell(self, active: _Active, method: str) -> None:
         run = active.run

@@ -11,13 +11,16 @@ import pickle
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gristmill.engine import watchdog
 from gristmill.engine.job import Job
+from gristmill.engine.seat import Row, Table
 from gristmill.engine.stagerun import Missing
 from gristmill.engine.stores import Stores, StoresSpec
 from gristmill.engine.worker import Place, StageWorker
@@ -50,15 +53,27 @@ class BatchMessage:
     fresh: bool
     distrusted: bytes
     """Keys that must not be looked up."""
+    attempts: Mapping[tuple[int, int], int]
+    """How often calls have been made before, by step and position."""
+    seat: tuple[str, int] | None
+    """Path and number of the row in which the worker says what it is at."""
 
     @classmethod
     def of(
-        cls, stores: StoresSpec, job: str, positions: Array, *, friend: int, missing: Missing
+        cls,
+        stores: StoresSpec,
+        job: str,
+        positions: Array,
+        *,
+        friend: int,
+        missing: Missing,
+        seat: tuple[str, int] | None = None,
     ) -> "BatchMessage":
         """Return the message for `positions`."""
         first, last = int(positions[0]), int(positions[-1])
         where = (first, last + 1, b"") if last - first == len(positions) - 1 else (0, 0, _narrow(positions))
-        return cls(stores, job, *where, friend, missing.below, missing.fresh, missing.distrusted)
+        known: tuple[bytes, bool, bytes] = missing.below, missing.fresh, missing.distrusted
+        return cls(stores, job, *where, friend, *known, missing.attempts, seat)
 
     def indices(self) -> Array:
         """Return the positions."""
@@ -133,14 +148,14 @@ class _OpenStores:
         self._stop = stop
         self._jobs: OrderedDict[str, StageWorker] = OrderedDict()
 
-    def worker(self, path: str) -> StageWorker:
+    def worker(self, path: str, seat: tuple[str, int] | None) -> StageWorker:
         """Return the worker for a job, opened when it is asked for first."""
         found = self._jobs.get(path)
         if found is None:
             self.stores.kept.reopen()
             job = _open_job(path, self.stores)
-            found = StageWorker(job, self.stores, self.claims, Place(self._stop, portable=True))
-            self._jobs[path] = found
+            place = Place(self._stop, portable=True, seat=_row(seat))
+            found = self._jobs[path] = StageWorker(job, self.stores, self.claims, place)
         self._jobs.move_to_end(path)
         while len(self._jobs) > _JOBS:
             self._jobs.popitem(last=False)[1].close()
@@ -171,7 +186,7 @@ class _WorkerProcess:
         while len(self._open) > _STORES:
             self._open.popitem(last=False)[1].close()
         opened.claims.friend = batch.friend
-        return opened.worker(batch.job)
+        return opened.worker(batch.job, batch.seat)
 
     def last_words(self) -> None:
         """Start nothing more, and commit what has been finished."""
@@ -179,6 +194,13 @@ class _WorkerProcess:
         for opened in tuple(self._open.values()):
             with contextlib.suppress(Exception):  # nobody is left to be told
                 opened.close()
+
+
+def _row(seat: tuple[str, int] | None) -> Row | None:
+    """The row of this process in the engine's table; without it, time limits are kept here."""
+    with contextlib.suppress(OSError, ValueError):
+        return Table(Path(seat[0])).row(seat[1]) if seat is not None else None
+    return None
 
 
 def _open_job(path: str, stores: Stores) -> Job:
@@ -211,7 +233,11 @@ def run_batch(message: bytes) -> bytes:
     try:
         worker = _process().worker(batch)
         answer: Any = worker.run(
-            batch.indices(), fresh=batch.fresh, entitled=batch.entitled, distrusted=batch.distrusted
+            batch.indices(),
+            fresh=batch.fresh,
+            entitled=batch.entitled,
+            distrusted=batch.distrusted,
+            attempts=batch.attempts,
         )
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error

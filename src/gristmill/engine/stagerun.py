@@ -4,7 +4,7 @@ It computes keys and looks them up for whole blocks of positions; it starts noth
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class Missing:
     """Whether no call at these positions was found."""
     distrusted: bytes = b""
     """Those of the keys that a worker must not look up: it found what the engine does not."""
+    attempts: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """How often calls have been made before, by step and position, in processes that have been ended."""
 
 
 class StageRun:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gristmill.engine.report import BatchReport
+from gristmill.engine.seat import Underway
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.storage.claims import Claims
 
@@ -14,7 +15,19 @@ Array = np.ndarray[Any, Any]
 
 
 class SlotDiedError(Exception):
-    """The process of a slot ended while it ran a batch."""
+    """The process of a slot ended while it ran a batch.
+
+    Parameters
+    ----------
+    text
+        What is known of how.
+    call
+        The call that it was at; None between two calls, or where that is not known.
+    """
+
+    def __init__(self, text: str, call: Underway | None = None) -> None:
+        super().__init__(text)
+        self.call = call
 
 
 class Transport(Protocol):
@@ -43,6 +56,12 @@ class Transport(Protocol):
 
     def processes(self) -> "Mapping[Future[BatchReport], int]":
         """Return the ids of the processes that run batches now, other than this one."""
+
+    def underway(self) -> "Mapping[Future[BatchReport], Underway]":
+        """Return the calls that such processes are at now, as far as they can be seen."""
+
+    def end(self, batch: "Future[BatchReport]") -> None:
+        """End the process that runs a batch, if it does: its future raises `SlotDiedError`."""
 
     def forget(self, stage: StageRun) -> None:
         """Take in that what the stage reads has moved."""

@@ -15,7 +15,7 @@ import numpy as np
 from gristmill.engine.executors.sequential import check_code
 from gristmill.engine.lanes import THREADS, Lanes, LoopLanes, ThreadLanes
 from gristmill.engine.report import BatchReport
-from gristmill.engine.seat import LiveSeat
+from gristmill.engine.seat import LiveSeat, Underway
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.engine.worker import Place, StageWorker
@@ -82,6 +82,13 @@ class ConcurrentTransport:
     def processes(self) -> dict["Future[BatchReport]", int]:
         """Return none: this process runs everything."""
         return {}
+
+    def underway(self) -> dict["Future[BatchReport]", Underway]:
+        """Return none: calls say themselves when they begin."""
+        return {}
+
+    def end(self, batch: "Future[BatchReport]") -> None:
+        """Do nothing: time limits are kept where the calls are made."""
 
     def forget(self, stage: StageRun) -> None:
         """Do nothing: the worker reads through the stage itself."""

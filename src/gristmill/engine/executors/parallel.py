@@ -30,6 +30,7 @@ from gristmill.engine.executors.base import SlotDiedError
 from gristmill.engine.job import Job
 from gristmill.engine.process import BatchMessage, StaleCodeError, Surroundings, run_batch
 from gristmill.engine.report import BatchReport
+from gristmill.engine.seat import Table, Underway
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import GristmillError, InputError
@@ -186,6 +187,9 @@ class ParallelTransport:
         self._idle: list[_Slot] = []
         self._jobs: dict[int, Path] = {}
         self._running: dict[Future[BatchReport], _Slot] = {}
+        self._table: Table | None = None
+        self._rows: dict[_Slot, int] = {}
+        """The row of each slot in the table; none has one where there is no room for a table."""
 
     def free(self, stage: StageRun) -> int:
         """How many more batches can start now."""
@@ -202,8 +206,9 @@ class ParallelTransport:
         self.prepare(stage)
         slot = self._idle.pop() if self._idle else self._new_slot()
         job = self._jobs[stage.stage.number]
+        seat = (str(self._table.path), self._rows[slot]) if self._table is not None else None
         message = BatchMessage.of(
-            self._stores.spec, str(job), positions, friend=claims.owner, missing=missing
+            self._stores.spec, str(job), positions, friend=claims.owner, missing=missing, seat=seat
         )
         answer: Future[BatchReport] = Future()
         answer.set_running_or_notify_cancel()
@@ -227,6 +232,16 @@ class ParallelTransport:
             batch: process for batch, slot in self._running.copy().items() for process in slot.processes()
         }
 
+    def underway(self) -> dict["Future[BatchReport]", Underway]:
+        """Return the calls that processes are at now."""
+        looked = {batch: self._look(slot) for batch, slot in self._running.copy().items()}
+        return {batch: call for batch, call in looked.items() if call is not None}
+
+    def end(self, batch: "Future[BatchReport]") -> None:
+        """End the process that runs a batch."""
+        if (slot := self._running.get(batch)) is not None:
+            slot.kill()
+
     def forget(self, stage: StageRun) -> None:
         """Publish the stage's job again before its next batch: what it reads has moved."""
         self._jobs.pop(stage.stage.number, None)
@@ -238,21 +253,43 @@ class ParallelTransport:
                 _WARM.give(slot)
             elif kill:
                 slot.kill()
-        self._slots, self._idle = [], []
+        self._slots, self._idle, self._rows = [], [], {}
+        if self._table is not None:
+            self._table.remove()
         for job in self._jobs.values():
             with contextlib.suppress(OSError):  # they go with the scratch directory at the latest
                 for file in job.parent.glob(f"{job.stem}*"):
                     file.unlink(missing_ok=True)
 
     def _new_slot(self) -> _Slot:
+        if not self._slots and self._table is None:
+            self._table = self._new_table()
         slot = _WARM.take()
         self._slots.append(slot)
+        self._rows[slot] = min(set(range(self.width)) - set(self._rows.values()))
         return slot
+
+    def _new_table(self) -> Table | None:
+        """A table for the processes to say what they are at; None where there is no room for one."""
+        for _ in range(2):
+            path = self._stores.kept.scratch / f"{os.urandom(6).hex()}.seats"
+            try:
+                return Table(path, self.width)
+            except OSError as error:
+                if not self._stores.kept.move_scratch(error):
+                    break
+        return None
+
+    def _look(self, slot: _Slot) -> Underway | None:
+        row = self._rows.get(slot)
+        return self._table.row(row).look() if self._table is not None and row is not None else None
 
     def _send(self, delivery: _Delivery) -> None:
         message = pickle.dumps(delivery.message, protocol=5)
         self.bytes_piped += len(message)
         self._running[delivery.answer] = delivery.slot
+        if self._table is not None:
+            self._table.row(self._rows[delivery.slot]).clear()
         for _ in range(_SLOTS_TRIED):
             try:
                 with _uninterrupted():
@@ -286,16 +323,19 @@ class ParallelTransport:
             delivery.answer.set_result(report)
 
     def _bury(self, delivery: _Delivery, error: BaseException) -> None:
+        call = self._look(delivery.slot)
         delivery.slot.kill()
         with contextlib.suppress(ValueError):
             self._slots.remove(delivery.slot)
-        delivery.answer.set_exception(SlotDiedError(str(error)))
+        self._rows.pop(delivery.slot, None)
+        delivery.answer.set_exception(SlotDiedError(str(error), call))
 
     def _replaced(self, slot: _Slot) -> _Slot:
         """Return a new process in the place of one that is dead or has other code loaded."""
         slot.kill()
         new = _Slot()
         self._slots[self._slots.index(slot)] = new
+        self._rows[new] = self._rows.pop(slot)
         return new
 
     def _send_again(self, delivery: _Delivery, stale: StaleCodeError) -> None:
