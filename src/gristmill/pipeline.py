@@ -663,7 +663,8 @@ def _explained(run: StageRun, failure: Failure) -> BaseException:
     key = Digest(run.key(failure.step, failure.position))
     where = f" at index {index}" if index else ""
     error = failure.exception
-    error.add_note(f"in node {step.node.name} (output {joined(step.outputs)}){where}, call key {key}")
+    often = f", tried {failure.attempts} times" if failure.attempts > 1 else ""
+    error.add_note(f"in node {step.node.name} (output {joined(step.outputs)}){where}, call key {key}{often}")
     if error.__traceback__ is None and failure.traceback:
         error.add_note(f"In the worker process:\n{failure.traceback.rstrip()}")
     return error

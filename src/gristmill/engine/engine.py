@@ -176,16 +176,17 @@ class _Pool:
     def _decide(self, run: StageRun, spec: ExecutorSpec, known: BatchSizer, left: int) -> ExecutorSpec:
         """Coroutines on a loop, calls that wait in threads, and processes once the rest is worth starting them.
 
-        A reduction goes where the map went.
+        A reduction goes where the map went; so does the last call that is left, which may be one that has killed a
+        process.
         """
-        if left < 2 and run.stage.axes:
+        parallel = ExecutorSpec("parallel", spec.width)
+        if left < 2 and run.stage.axes and parallel not in self._made:
             return ExecutorSpec("sequential")
         if any(step.node.is_async for step in run.stage.steps):
             return ExecutorSpec("async", spec.width)
         work = (known.seconds_per_item or 0.0) * left
         if known.busy_share is not None and known.busy_share < WAITING_SHARE and work > THREAD_SECONDS:
             return ExecutorSpec("threaded", spec.width)
-        parallel = ExecutorSpec("parallel", spec.width)
         if parallel in self._made or work > PROCESS_SECONDS:
             return parallel
         return ExecutorSpec("sequential")

@@ -630,13 +630,6 @@ class Loop:
         longest = NARRATOR_SECONDS if self._narrator.looks else LOOK_SECONDS
         return min([longest, *(max(0.01, min(limit / 10, OVERDUE_SECONDS)) for limit in limits)])
 
-    def _end_overdue(self) -> None:
-        nodes = {
-            batch: [step.node for step in flight.active.run.stage.steps]
-            for batch, flight in self._flights.items()
-        }
-        self._overdue.end(self._transports, nodes)
-
     @property
     def _transports(self) -> list[Transport]:
         found = {id(one.transport): one.transport for one in self._active.values() if one.transport}
@@ -671,16 +664,16 @@ class Loop:
 
     def _look(self) -> None:
         """See what worker processes are at."""
-        if self._narrator.looks:
-            self._narrator.hear()
-            flights = self._flights
-            self._narrator.see(
-                (flights[batch].active.run, call)
-                for transport in self._transports
-                for batch, call in transport.underway().items()
-                if batch in flights
-            )
-        self._end_overdue()
+        self._narrator.hear()
+        for transport in self._transports:
+            for batch, call in transport.underway().items():
+                flight = self._flights.get(batch)
+                if flight is None or call.position not in flight.positions:
+                    continue
+                run = flight.active.run
+                self._narrator.see(run, call)
+                if self._overdue.is_late(batch, run.stage.steps[call.step].node, call):
+                    transport.end(batch)
 
     def _tell(self, active: _Active, method: str) -> None:
         run = active.run

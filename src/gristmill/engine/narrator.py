@@ -7,7 +7,8 @@ was faster than that.
 
 import queue
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -49,7 +50,7 @@ class Narrator:
         self._run_id = run_id
         self._bell = bell
         self._thread = threading.get_ident()
-        self._begun: queue.SimpleQueue[tuple[StageRun, int, int]] = queue.SimpleQueue()
+        self._begun: queue.SimpleQueue[tuple[StageRun, int, int, float]] = queue.SimpleQueue()
         self._told: dict[int, list[Array]] = {}
         names = [f"{prefix}_{what}" for prefix in ("on_node", "on_map_item") for what in _CALLS]
         self.is_heard = observers.want(
@@ -73,13 +74,13 @@ class Narrator:
     def hear(self) -> None:
         """Tell of calls that have begun in other threads."""
         while not self._begun.empty():  # nobody else takes from it
-            self._start(*self._begun.get())
+            run, step, position, started = self._begun.get()
+            self._start(run, step, position, {"started": started})
 
-    def see(self, calls: Iterable[tuple[StageRun, Underway]]) -> None:
-        """Tell of calls that are seen in worker processes."""
-        for run, call in calls:
-            if call.seconds > 0:
-                self._start(run, call.step, call.position)
+    def see(self, run: StageRun, call: Underway) -> None:
+        """Tell of a call that is seen in a worker process."""
+        if self.looks and call.seconds > 0:
+            self._start(run, call.step, call.position, {"started": time.time() - call.seconds})
 
     def take_in(self, run: StageRun, report: BatchReport) -> None:
         """Tell of the calls that a batch has made."""
@@ -118,16 +119,16 @@ class Narrator:
 
     def _begin(self, run: StageRun, step: int, position: int) -> None:
         if threading.get_ident() == self._thread:
-            self._start(run, step, position)
+            self._start(run, step, position, {"started": time.time()})
             return
-        self._begun.put((run, step, position))
+        self._begun.put((run, step, position, time.time()))
         self._bell.ring()
 
-    def _start(self, run: StageRun, step: int, position: int, times: Mapping[str, Any] | None = None) -> None:
+    def _start(self, run: StageRun, step: int, position: int, times: Mapping[str, Any]) -> None:
         told = self._told[run.stage.number][step]
         if told[position] == _UNTOLD and not is_carrier(run.stage.steps[step].node):
             told[position] = _STARTED
-            self._tell(run, step, position, "start", times or {})
+            self._tell(run, step, position, "start", times)
 
     def _end(self, run: StageRun, step: int, position: int, times: Mapping[str, Any]) -> None:
         told = self._told[run.stage.number][step]

@@ -1,13 +1,11 @@
-"""Overdue: ends the worker processes whose call takes longer than its node's time limit.
+"""Overdue: which worker processes are at a call that takes longer than its node's time limit.
 
 A call in a worker process cannot be ended without its process. What the process had finished is committed by then,
 and is found; the other calls of its batch are made by others.
 """
 
-from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 
-from gristmill.engine.executors.base import Transport
 from gristmill.engine.report import BatchReport
 from gristmill.engine.seat import Underway
 from gristmill.graph.node import Node
@@ -25,24 +23,14 @@ class OverdueCalls:
     def __init__(self) -> None:
         self._ended: dict[Future[BatchReport], Underway] = {}
 
-    def end(self, transports: Iterable[Transport], nodes: Mapping[Future[BatchReport], list[Node]]) -> None:
-        """End the processes of calls that take too long.
-
-        Parameters
-        ----------
-        transports
-            What runs batches.
-        nodes
-            By batch, the nodes of its stage.
-        """
-        for transport in transports:
-            for batch, call in transport.underway().items():
-                node = nodes[batch][call.step] if batch in nodes else None
-                if node is None or node.timeout is None or batch in self._ended:
-                    continue
-                if call.seconds > node.timeout + (_GRACE_SECONDS if node.is_async else 0.0):
-                    self._ended[batch] = call
-                    transport.end(batch)
+    def is_late(self, batch: "Future[BatchReport]", node: Node, call: Underway) -> bool:
+        """Return whether a call of `node` takes too long; then the batch is to be ended, once."""
+        if node.timeout is None or batch in self._ended:
+            return False
+        if call.seconds <= node.timeout + (_GRACE_SECONDS if node.is_async else 0.0):
+            return False
+        self._ended[batch] = call
+        return True
 
     def take(self, batch: "Future[BatchReport]") -> Underway | None:
         """Return the call for which a batch was ended, if it was, and forget it."""

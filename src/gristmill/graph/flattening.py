@@ -15,6 +15,7 @@ from gristmill.graph.graph import Graph
 from gristmill.graph.mapspec import ArraySpec, MapSpec
 from gristmill.graph.nested import Nested, carrier, gathered, listed, nested_in, opened
 from gristmill.graph.node import Node
+from gristmill.graph.retry import ONCE
 
 Axes = tuple[str | None, ...]
 
@@ -25,6 +26,8 @@ _REFUSED = {
     "post_execution_hook": None,
     "ignore_globals": (),
     "own_reduce": None,
+    "retries": ONCE,
+    "timeout": None,
 }
 """Options that are about one function, with what they are where they are not given."""
 
@@ -278,7 +281,9 @@ class _Expansion:
         return replace(node, errors=self.node.errors)
 
     def _with_options(self, one: Node) -> Node:
-        path = (self._scope, *one.path)
+        path = (
+            one.path if self.nested.is_mapped else (self._scope, *one.path)
+        )  # it is in one of the same name
         return replace(one, cache=one.cache and self.node.cache, policy=self.node.policy, path=path)
 
 
