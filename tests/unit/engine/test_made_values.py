@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ from tests.support.calls import CallLog, record
 
 from gristmill import Pipeline, node
 from gristmill.errors import DigestError
+
+
+class Connection(sqlite3.Connection):
+    """One that is closed when nobody has it any more; nobody else knows when that is."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def opened(database: str) -> sqlite3.Connection:
+    return sqlite3.connect(database, check_same_thread=False, factory=Connection)
 
 
 @pytest.fixture(params=["sequential", "parallel"])
@@ -28,7 +40,7 @@ def log(tmp_path: Path) -> CallLog:
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     path = str(tmp_path / "words.db")
-    with sqlite3.connect(path) as connection:
+    with closing(opened(path)) as connection, connection:
         connection.execute("create table words (id integer, word text)")
         connection.executemany("insert into words values (?, ?)", [(k, "ab" * k) for k in range(50)])
     return path
@@ -39,7 +51,7 @@ def pipeline(log: CallLog) -> Pipeline:
 
     def connect(database: str) -> sqlite3.Connection:
         record(path, "connect", os.getpid())
-        return sqlite3.connect(database, check_same_thread=False)
+        return opened(database)
 
     def word(k: int, connect: sqlite3.Connection) -> str:
         record(path, "word", k)
@@ -89,7 +101,7 @@ def test_it_may_be_made_from_another_such_value(log: CallLog, database: str, exe
 
     def connect(database: str) -> sqlite3.Connection:
         record(path, "connect")
-        return sqlite3.connect(database, check_same_thread=False)
+        return opened(database)
 
     def cursor(connect: sqlite3.Connection) -> sqlite3.Cursor:
         return connect.cursor()
@@ -105,7 +117,7 @@ def test_it_may_be_made_from_another_such_value(log: CallLog, database: str, exe
 
 def test_each_index_may_have_its_own(log: CallLog, database: str, executor: str) -> None:
     def rows(k: int, database: str) -> Any:
-        connection = sqlite3.connect(database, check_same_thread=False)
+        connection = opened(database)
         return connection.execute("select word from words where id < ? order by id", (k,))
 
     def count(rows: Any) -> int:
@@ -154,7 +166,7 @@ def test_a_value_with_an_identity_that_cannot_be_stored_goes_the_same_way(
 
 def test_without_a_version_it_is_refused_with_the_way_out(executor: str) -> None:
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(":memory:")
+        return opened(":memory:")
 
     def word(connect: sqlite3.Connection) -> str:
         return ""
@@ -175,7 +187,7 @@ def test_an_error_while_it_is_made_again_is_its_items_error(
             Path(once).mkdir()
         except FileExistsError:
             raise ConnectionError("only one connection is allowed") from None
-        return sqlite3.connect(":memory:", check_same_thread=False)
+        return opened(":memory:")
 
     def word(k: int, connect: sqlite3.Connection) -> int:
         return k
