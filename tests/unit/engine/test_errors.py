@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import subprocess
 import sys
 import threading
 import traceback
@@ -238,6 +239,58 @@ def test_reproduce_makes_the_same_call_here(executor: str) -> None:
     result = Pipeline([INVERT]).map({"x": [0]}, on_error="continue", map_executor=executor)
     with pytest.raises(ZeroDivisionError):
         only_error(result).reproduce()
+
+
+def test_a_failed_call_is_saved_for_another_process(executor: str, tmp_path: Path) -> None:
+    factor = 3
+
+    def check(make: Any, k: int) -> Any:
+        if make[0] == 2:
+            raise ValueError("two")
+        return factor * make + k
+
+    pipeline = Pipeline([node(check, mapspec="make[i] -> check[i]", retries=1)])
+    given = {"make": [np.full(3, n) for n in range(4)], "k": 5}
+    error = only_error(pipeline.map(given, on_error="continue", map_executor=executor))
+    error.save(tmp_path / "error")
+    program = """if True:
+        import sys
+        from gristmill import ItemError
+        found = ItemError.load(sys.argv[1])
+        print(found, found.index, found.attempts, found.inputs["make"].tolist(), found.inputs["k"])
+        print("two" in found.traceback)
+        try:
+            found.reproduce()
+        except ValueError as error:
+            print("again", error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "error")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "<ItemError check[2]: ValueError: two> (2,) 2 [2, 2, 2] 5",
+        "True",
+        "again two",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x05N."])
+def test_what_is_no_saved_call_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "error").write_bytes(content)
+    with pytest.raises(GristmillError, match="is no saved call"):
+        ItemError.load(tmp_path / "error")
+
+
+def test_what_cannot_be_pickled_is_not_saved(tmp_path: Path) -> None:
+    def check(x: int, lock: Any) -> None:
+        raise ValueError(x)
+
+    lock = node(lambda: threading.Lock(), output_name="lock", cache=False, version="1")
+    pipeline = Pipeline([lock, node(check, mapspec="x[i] -> check[i]")])
+    error = only_error(pipeline.map({"x": [1]}, on_error="continue", map_executor="sequential"))
+    with pytest.raises(GristmillError, match="cannot be saved"):
+        error.save(tmp_path / "error")
+    assert not (tmp_path / "error").exists()
 
 
 def test_inputs_of_a_later_node_are_what_it_was_given(executor: str) -> None:
