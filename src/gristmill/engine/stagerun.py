@@ -170,6 +170,10 @@ class StageRun:
         maker = None if step.node.cache else Maker(self._job_of(step), self.storage(k))
         return OutputSource(self.storage(k), self.indexes[k], self.locators[k], output, maker=maker)
 
+    def elements(self, argument: Element, positions: Array) -> Array:
+        """Return which element of its source, outside the stage, an argument takes at each of `positions`."""
+        return self.space.elements(positions, argument.axes, self._spaces[argument.source])
+
     def storage(self, step: int) -> LocalStorage:
         """Return where the results of a step are."""
         return self.stores.of(self.stage.steps[step].node)
