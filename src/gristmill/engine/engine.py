@@ -2,24 +2,36 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gristmill.engine import watchdog
+from gristmill.engine import guest, watchdog
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.concurrent import ConcurrentTransport
+from gristmill.engine.executors.own import PLACES, own_transport
 from gristmill.engine.executors.sequential import SequentialTransport
 from gristmill.engine.faults import OnStoreError
+from gristmill.engine.guest import Place
 from gristmill.engine.interrupts import guarded
-from gristmill.engine.lanes import BUSY
+from gristmill.engine.lanes import BUSY, ThreadLanes
 from gristmill.engine.loop import Landed, Loop, RunOutcome
-from gristmill.engine.specs import COROUTINES, THREADS, ExecutorSpec, Specs, cpu_count, parse_specs
+from gristmill.engine.specs import (
+    COROUTINES,
+    THREADS,
+    ExecutorSpec,
+    GivenExecutor,
+    Specs,
+    cpu_count,
+    parse_specs,
+)
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import InputError
 from gristmill.events import Callback, Observers
 from gristmill.plan.compile import Plan
+from gristmill.plan.stage import Stage
 
 PROCESS_SECONDS = 0.5
 """Estimated work from which `"auto"` starts processes: they take about this long to come up."""
@@ -43,7 +55,9 @@ class Engine:
 
     node_executor: Specs = "sequential"
     """Runs the nodes of one `run`, independent ones side by side: `"sequential"`, `"threaded"`, `"async"` (coroutines
-    on an event loop, other functions in threads), `"parallel"` (loky processes) or `"auto"`."""
+    on an event loop, other functions in threads), `"parallel"` (loky processes), `"auto"`, or an executor of your own:
+    any object with a method `submit` like that of `concurrent.futures.Executor`. It is used again by every run, and
+    never shut down."""
     map_executor: Specs = "auto"
     """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest. A width may follow the
     name: `"threaded:100"`."""
@@ -140,11 +154,17 @@ class _Pool:
         self._made: dict[ExecutorSpec, Transport] = {}
         self._stays: set[int] = set()
         """Stages that cannot be sent to other processes."""
+        self._places: dict[GivenExecutor, Place] = {}
         self.bytes_piped = 0
+        for stage in (
+            () if _is_inside() else plan.stages
+        ):  # one that takes no tasks is found before anything runs
+            if (given := self._spec(stage).given) is not None:
+                self._place(given)
 
     def choose(self, run: StageRun, known: BatchSizer, left: int) -> Transport:
         """Return what runs the rest of a stage, given what has been measured of its items."""
-        spec = self._spec(run)
+        spec = self._spec(run.stage)
         if spec.kind == "auto":
             spec = self._decide(run, spec, known, left)
             if not self._can_travel(run, spec):
@@ -157,10 +177,16 @@ class _Pool:
             self.bytes_piped += transport.bytes_piped
             transport.close(kill=kill)
 
-    def _spec(self, run: StageRun) -> ExecutorSpec:
-        level = "node" if self._level == "node" and not run.stage.axes else "map"
+    def _spec(self, stage: Stage) -> ExecutorSpec:
+        level = "node" if self._level == "node" and not stage.axes else "map"
         specs = self._engine.specs[level]
-        return specs.get(run.stage.outputs[0], specs[""])
+        return specs.get(stage.outputs[0], specs[""])
+
+    def _place(self, given: GivenExecutor) -> Place:
+        """Return where an executor of the user's runs tasks."""
+        if given not in self._places:
+            self._places[given] = PLACES.of(given)
+        return self._places[given]
 
     def _decide(self, run: StageRun, spec: ExecutorSpec, known: BatchSizer, left: int) -> ExecutorSpec:
         """Coroutines on a loop, calls that wait in threads, and processes once the rest is worth starting them.
@@ -195,14 +221,22 @@ class _Pool:
         return self._made[spec]
 
     def _make(self, spec: ExecutorSpec) -> Transport:
-        # A map inside a node never adds processes or threads.
-        if spec.kind == "sequential" or watchdog.is_worker() or BUSY.get():
+        if spec.kind == "sequential" or _is_inside():
             return SequentialTransport(self._stores)
+        if spec.given is not None:
+            place = self._place(spec.given)
+            return own_transport(self._stores, spec.given, place, self._engine.max_workers)
         width = spec.width or self._engine.max_workers
         if spec.kind in {"threaded", "async"}:
             threads = width or THREADS
             coroutines = width or (COROUTINES if spec.kind == "async" else THREADS)
-            return ConcurrentTransport(spec.kind, self._stores, threads, coroutines)
+            stop = threading.Event()
+            return ConcurrentTransport(spec.kind, self._stores, ThreadLanes(threads), coroutines, stop)
         from gristmill.engine.executors.parallel import ParallelTransport
 
         return ParallelTransport(self._stores, width or cpu_count())
+
+
+def _is_inside() -> bool:
+    """Whether this is a call of another engine: a map inside it never adds processes or threads."""
+    return watchdog.is_worker() or guest.is_guest() or BUSY.get()

@@ -99,6 +99,9 @@ class _Flight:
     active: _Active
     positions: Array
     claimed: bytes
+    transport: Transport
+    is_alone: bool
+    """Whether nobody else's death can have ended its process."""
 
 
 @dataclass
@@ -341,9 +344,10 @@ class Loop:
         for active in self._active.values():
             if not self._is_ready(active.run.stage):
                 continue  # an element of an earlier stage was lost and is being computed again
-            while active.left and (transport := self._transport(active)).free(active.run) > 0:
-                self._send(active, transport, self._next_batch(active, transport))
-                if self._flights and transport.name == "sequential":
+            while active.left and self._has_room(active, transport := self._transport(active)):
+                is_alone = not transport.is_shared or bool(active.suspects)
+                sent = self._send(active, transport, self._next_batch(active, transport), is_alone=is_alone)
+                if sent is not None and sent.done():
                     return  # its report is there already
             if not active.flying and not active.left:
                 self._revive(active)
@@ -352,8 +356,18 @@ class Loop:
         active.transport = self._choose(active.run, active.sizer, active.left)
         return active.transport
 
+    def _has_room(self, active: _Active, transport: Transport) -> bool:
+        """Whether another batch may be sent now: where a death takes all along, none beside a suspect."""
+        if transport.free(active.run) <= 0:
+            return False
+        if not transport.is_shared:
+            return True
+        under_way = [one for one in self._flights.values() if one.transport is transport]
+        suspects = any(one.suspects for one in self._active.values() if one.transport is transport)
+        return not under_way or not (suspects or any(one.is_alone for one in under_way))
+
     def _next_batch(self, active: _Active, transport: Transport) -> Array:
-        if not active.pending:
+        if active.suspects and (transport.is_shared or not active.pending):
             return np.array([active.suspects.popleft()])
         active.sizer.width = transport.width
         size = max(active.sizer.next(active.left), transport.least(active.run))
@@ -362,8 +376,10 @@ class Loop:
             active.pending.appendleft(head[size:])
         return head[:size]
 
-    def _send(self, active: _Active, transport: Transport, positions: Array) -> None:
-        """Claim, look up again if anything was appended meanwhile, and send what is ours."""
+    def _send(
+        self, active: _Active, transport: Transport, positions: Array, *, is_alone: bool
+    ) -> "Future[BatchReport] | None":
+        """Claim, look up again if anything was appended meanwhile, and send what is ours, if anything is."""
         epoch = self._stores.epoch
         missing = active.run.examine(positions)
         granted = self._claims.take(missing.keys)
@@ -384,7 +400,7 @@ class Loop:
         if not len(ours):
             self._claims.drop(claimed)
             self._note_progress(active)
-            return
+            return None
         distrusted = missing_now.keys if self._is_repeated(active, ours) else b""
         future = transport.submit(
             active.run,
@@ -393,8 +409,9 @@ class Loop:
             replace(missing_now, below=missing.below, distrusted=distrusted),
         )
         active.flying += len(ours)
-        self._flights[future] = _Flight(active, ours, claimed)
+        self._flights[future] = _Flight(active, ours, claimed, transport, is_alone)
         future.add_done_callback(self._bell.ring)
+        return future
 
     def _revive(self, active: _Active) -> None:
         """Look again at what had to wait, once nothing of the stage itself is under way."""
@@ -424,7 +441,7 @@ class Loop:
             report = future.result()
         except SlotDiedError as error:
             self._stores.refresh()
-            self._suspect(active, flight.positions, error)
+            self._suspect(flight, error)
         else:
             self._stores.refresh()
             self._take_in(active, flight, report)
@@ -538,10 +555,11 @@ class Loop:
         upstream.pending.append(positions)
         self._tell_lost(name, indices)
 
-    def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
+    def _suspect(self, flight: _Flight, error: SlotDiedError) -> None:
         """A process died with this batch: what it finished is kept, the rest is run one by one."""
+        active, positions = flight.active, flight.positions
         left = active.run.examine(positions).positions
-        if len(positions) == 1 and len(left):
+        if flight.is_alone and len(positions) == 1 and len(left):
             position = int(left[0])
             active.deaths[position] = active.deaths.get(position, 0) + 1
             if active.deaths[position] >= _SOLO_DEATHS:

@@ -26,6 +26,8 @@ class Transport(Protocol):
     """How many batches run at once."""
     bytes_piped: int
     """Bytes of messages and reports so far."""
+    is_shared: bool
+    """Whether a process that dies takes the batches of the others along: then suspects run first, and alone."""
 
     def free(self, stage: StageRun) -> int:
         """How many more batches of a stage can start now."""

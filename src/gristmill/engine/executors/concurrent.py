@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.executors.sequential import check_code
-from gristmill.engine.lanes import THREADS, Lanes, LoopLanes, ThreadLanes
+from gristmill.engine.lanes import THREADS, Lanes, LoopLanes
 from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
@@ -35,21 +35,26 @@ class ConcurrentTransport:
     stores
         Where results go.
     threads
-        How many functions run at once.
+        Where functions run.
     coroutines
         How many coroutines run at once.
+    stop
+        Set when nothing more may be started: by this transport, or by `threads`.
     """
 
     width = 1  # a stage has one batch at a time, of as many calls as run at once, and then the next beside its rest
     bytes_piped = 0
+    is_shared = False
 
-    def __init__(self, name: str, stores: Stores, threads: int, coroutines: int) -> None:
+    def __init__(
+        self, name: str, stores: Stores, threads: Lanes, coroutines: int, stop: threading.Event
+    ) -> None:
         self.name = name
         self._stores = stores
-        self._threads = ThreadLanes(threads)
+        self._threads = threads
         self._coroutines = coroutines
         self._loop: LoopLanes | None = None
-        self._stop = threading.Event()
+        self._stop = stop
         self._lock = threading.Lock()
         self._idle: dict[int, list[StageWorker]] = {}
         self._busy: dict[bool, int] = {False: 0, True: 0}
@@ -105,13 +110,15 @@ class ConcurrentTransport:
         missing: Missing,
         future: "Future[BatchReport]",
     ) -> None:
-        report, failure = None, None
+        report: BatchReport | None = None
+        failure: BaseException | None = None
         try:
             report = worker.run(
                 positions, fresh=missing.fresh, entitled=missing.below, distrusted=missing.distrusted
             )
         except BaseException as error:  # noqa: BLE001 - the future carries it to the loop
             failure = error
+        failure = failure or self._threads.fault  # what had ended before that is committed
         with self._lock:
             self._busy[_is_async(stage)] -= len(positions)
             self._idle.setdefault(stage.stage.number, []).append(worker)

@@ -1,7 +1,9 @@
 """Sequential: batches run in the calling thread."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,14 +34,35 @@ def check_code(stage: StageRun) -> None:
             )
 
 
-class SequentialTransport:
-    """Runs each batch at once, where it is submitted."""
+def _at_once(batch: Callable[[], BatchReport]) -> BatchReport:
+    return batch()
 
-    name = "sequential"
+
+class SequentialTransport:
+    """Runs each batch at once, where it is submitted.
+
+    Parameters
+    ----------
+    stores
+        Where results go.
+    name
+        What events and run records call it.
+    call
+        Calls a batch, in this thread, and returns what it returns.
+    """
+
     width = 1
     bytes_piped = 0
+    is_shared = False
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        name: str = "sequential",
+        call: Callable[[Callable[[], BatchReport]], BatchReport] = _at_once,
+    ) -> None:
+        self.name = name
+        self._call = call
         self._stores = stores
         self._workers: dict[int, StageWorker] = {}
 
@@ -65,10 +88,14 @@ class SequentialTransport:
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
         try:
-            report = worker.run(
-                positions, fresh=missing.fresh, entitled=missing.below, distrusted=missing.distrusted
+            batch = partial(
+                worker.run,
+                positions,
+                fresh=missing.fresh,
+                entitled=missing.below,
+                distrusted=missing.distrusted,
             )
-            future.set_result(report)
+            future.set_result(self._call(batch))
         except Exception as error:  # noqa: BLE001 - the future carries it to the loop
             future.set_exception(error)
         return future
