@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gristmill.engine import guest, watchdog
 from gristmill.engine.batches import BatchSizer
+from gristmill.engine.choosing import Choice, decide
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.concurrent import ConcurrentTransport
 from gristmill.engine.executors.own import PLACES, own_transport
@@ -32,15 +33,6 @@ from gristmill.errors import InputError
 from gristmill.events import Callback, Observers
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Stage
-
-PROCESS_SECONDS = 0.5
-"""Estimated work from which `"auto"` starts processes: they take about this long to come up."""
-
-THREAD_SECONDS = 0.02
-"""Estimated work from which it starts threads."""
-
-WAITING_SHARE = 0.2
-"""Share of CPU time in the wall time of calls below which they are taken to wait, so that threads help."""
 
 
 @dataclass(frozen=True)
@@ -156,20 +148,21 @@ class _Pool:
         """Stages that cannot be sent to other processes."""
         self._places: dict[GivenExecutor, Place] = {}
         self.bytes_piped = 0
-        for stage in (
-            () if _is_inside() else plan.stages
-        ):  # one that takes no tasks is found before anything runs
-            if (given := self._spec(stage).given) is not None:
-                self._place(given)
+        if not _is_inside():
+            for given in [given for stage in plan.stages if (given := self._spec(stage).given) is not None]:
+                self._place(given)  # one that takes no tasks is an error before anything runs
 
     def choose(self, run: StageRun, known: BatchSizer, left: int) -> Transport:
         """Return what runs the rest of a stage, given what has been measured of its items."""
-        spec = self._spec(run.stage)
+        spec, choice = self._spec(run.stage), None
         if spec.kind == "auto":
-            spec = self._decide(run, spec, known, left)
-            if not self._can_travel(run, spec):
-                spec = ExecutorSpec("sequential")
-        return self._transport(spec)
+            choice = decide(run, spec.width, known, left, self._made)
+            if not self._can_travel(run, choice.spec):
+                choice = Choice(ExecutorSpec("sequential"), "what it needs cannot be sent to another process")
+            spec = choice.spec
+        transport = self._transport(spec)
+        _note(run, transport.name, choice)
+        return transport
 
     @guarded
     def close(self, *, kill: bool) -> None:
@@ -187,23 +180,6 @@ class _Pool:
         if given not in self._places:
             self._places[given] = PLACES.of(given)
         return self._places[given]
-
-    def _decide(self, run: StageRun, spec: ExecutorSpec, known: BatchSizer, left: int) -> ExecutorSpec:
-        """Coroutines on a loop, calls that wait in threads, and processes once the rest is worth starting them.
-
-        A reduction goes where the map went.
-        """
-        if left < 2 and run.stage.axes:
-            return ExecutorSpec("sequential")
-        if any(step.node.is_async for step in run.stage.steps):
-            return ExecutorSpec("async", spec.width)
-        work = (known.seconds_per_item or 0.0) * left
-        if known.busy_share is not None and known.busy_share < WAITING_SHARE and work > THREAD_SECONDS:
-            return ExecutorSpec("threaded", spec.width)
-        parallel = ExecutorSpec("parallel", spec.width)
-        if parallel in self._made or work > PROCESS_SECONDS:
-            return parallel
-        return ExecutorSpec("sequential")
 
     def _can_travel(self, run: StageRun, spec: ExecutorSpec) -> bool:
         """Whether a stage can be sent to the processes that were chosen for it; tried once."""
@@ -240,3 +216,13 @@ class _Pool:
 def _is_inside() -> bool:
     """Whether this is a call of another engine: a map inside it never adds processes or threads."""
     return watchdog.is_worker() or guest.is_guest() or BUSY.get()
+
+
+def _note(run: StageRun, executor: str, choice: Choice | None) -> None:
+    """Note what runs a stage: of several things one after the other, what followed on the first calls."""
+    if choice is None or executor != choice.spec.kind:
+        run.executor, run.reason = executor, ""
+        return
+    first = not run.executor
+    if first or not run.is_chosen or executor not in (run.executor, "sequential"):
+        run.executor, run.reason, run.is_chosen = executor, choice.reason, choice.is_final

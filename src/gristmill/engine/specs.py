@@ -73,12 +73,13 @@ class ExecutorSpec:
         Raises
         ------
         InputError
-            There is no such executor, or its width is no positive number.
+            There is no such executor, it has no `submit`, or its width is no positive number.
 
         Examples
         --------
-        >>> ExecutorSpec.parse("parallel:4", "map_executor")
-        ExecutorSpec(kind='parallel', width=4)
+        >>> spec = ExecutorSpec.parse("parallel:4", "map_executor")
+        >>> spec.kind, spec.width
+        ('parallel', 4)
         """
         if not isinstance(text, str):
             return cls("given", given=_checked(text, what))
