@@ -33,6 +33,7 @@ from gristmill.errors import InputError
 from gristmill.events import Callback, Observers
 from gristmill.plan.compile import Plan
 from gristmill.plan.stage import Stage
+from gristmill.plan.tree import LEVEL
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,25 @@ class Engine:
             "map": parse_specs(self.map_executor, "map_executor"),
         }
         object.__setattr__(self, "specs", specs)
+
+    def spec(self, level: str, outputs: Sequence[str], is_mapped: bool) -> ExecutorSpec:  # noqa: FBT001 - an `Executors`
+        """Return what runs a node.
+
+        Parameters
+        ----------
+        level
+            `"map"`, or `"node"` for one `run`.
+        outputs
+            Of the node: it has what any of them is given.
+        is_mapped
+            Whether it has axes.
+        """
+        specs = self.specs["map" if is_mapped else level]
+        return next((specs[name] for name in outputs if name in specs), specs[""])
+
+    def runs_in_line(self, level: str) -> bool:
+        """Whether nodes without axes run one after the other anyway, so that they may share a stage."""
+        return all(spec.kind in {"sequential", "auto"} for spec in self.specs[level].values())
 
     def execute(
         self,
@@ -171,9 +191,9 @@ class _Pool:
             transport.close(kill=kill)
 
     def _spec(self, stage: Stage) -> ExecutorSpec:
-        level = "node" if self._level == "node" and not stage.axes else "map"
-        specs = self._engine.specs[level]
-        return specs.get(stage.outputs[0], specs[""])
+        names = [name.partition(LEVEL)[0] for name in stage.steps[0].outputs]
+        outputs = [self._plan.owners.get(name, name) for name in names]
+        return self._engine.spec(self._level, outputs, bool(stage.axes))
 
     def _place(self, given: GivenExecutor) -> Place:
         """Return where an executor of the user's runs tasks."""
@@ -191,6 +211,10 @@ class _Pool:
                 self._stays.add(number)
         return spec.kind != "parallel" or number not in self._stays
 
+    def _is_busy(self) -> bool:
+        """Whether anything runs batches now."""
+        return any(transport.is_busy for transport in self._made.values())
+
     def _transport(self, spec: ExecutorSpec) -> Transport:
         if spec not in self._made:
             self._made[spec] = self._make(spec)
@@ -198,10 +222,10 @@ class _Pool:
 
     def _make(self, spec: ExecutorSpec) -> Transport:
         if spec.kind == "sequential" or _is_inside():
-            return SequentialTransport(self._stores)
+            return SequentialTransport(self._stores, self._is_busy)
         if spec.given is not None:
             place = self._place(spec.given)
-            return own_transport(self._stores, spec.given, place, self._engine.max_workers)
+            return own_transport(self._stores, spec.given, place, self._engine.max_workers, self._is_busy)
         width = spec.width or self._engine.max_workers
         if spec.kind in {"threaded", "async"}:
             threads = width or THREADS

@@ -29,6 +29,10 @@ class Transport(Protocol):
     is_shared: bool
     """Whether a process that dies takes the batches of the others along: then suspects run first, and alone."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether batches are under way."""
+
     def free(self, stage: StageRun) -> int:
         """How many more batches of a stage can start now."""
 

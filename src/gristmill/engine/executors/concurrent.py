@@ -60,6 +60,11 @@ class ConcurrentTransport:
         self._busy: dict[bool, int] = {False: 0, True: 0}
         """Items under way, in threads and as coroutines."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether calls are under way."""
+        return any(self._busy.values())
+
     def free(self, stage: StageRun) -> int:
         """How many more batches can start now: one, while less than that waits for room in the lanes."""
         return int(self._busy[_is_async(stage)] < 2 * self.least(stage))

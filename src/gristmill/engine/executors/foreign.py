@@ -69,6 +69,11 @@ class ForeignTransport:
         self._broken = ""
         """What was under way when a process died."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether batches are under way."""
+        return bool(self._running)
+
     def free(self, stage: StageRun) -> int:
         """How many more batches can start now."""
         return self.width - len(self._running)

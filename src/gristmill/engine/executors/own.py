@@ -55,7 +55,9 @@ class _Places:
 PLACES = _Places()  # where an executor runs tasks does not change between runs
 
 
-def own_transport(stores: Stores, given: GivenExecutor, place: Place, most: int | None) -> Transport:
+def own_transport(
+    stores: Stores, given: GivenExecutor, place: Place, most: int | None, is_beside: Callable[[], bool]
+) -> Transport:
     """Return what runs batches or calls in an executor.
 
     Parameters
@@ -66,6 +68,8 @@ def own_transport(stores: Stores, given: GivenExecutor, place: Place, most: int 
         The executor, and where it runs tasks.
     most
         How many calls run at once at most.
+    is_beside
+        As for `SequentialTransport`.
     """
     here, width = Host.here(), given.width(most)
     if not place.is_direct or place.process != here.process:
@@ -73,7 +77,7 @@ def own_transport(stores: Stores, given: GivenExecutor, place: Place, most: int 
 
         return ForeignTransport(stores, given, width)
     if place.thread == threading.get_ident():
-        return SequentialTransport(stores, given.name, partial(_call, given))
+        return SequentialTransport(stores, is_beside, given.name, partial(_call, given))
     stop = threading.Event()
     return ConcurrentTransport(
         given.name, stores, BorrowedLanes(given, width, stop), most or COROUTINES, stop

@@ -182,6 +182,11 @@ class ParallelTransport:
         self._jobs = JobFiles(stores)
         self._running: dict[Future[BatchReport], _Slot] = {}
 
+    @property
+    def is_busy(self) -> bool:
+        """Return whether processes run batches."""
+        return bool(self._running)
+
     def free(self, stage: StageRun) -> int:
         """How many more batches can start now."""
         return len(self._idle) + self.width - len(self._slots)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gristmill.engine.lanes import BUSY
 from gristmill.engine.report import BatchReport
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
@@ -45,6 +46,8 @@ class SequentialTransport:
     ----------
     stores
         Where results go.
+    is_beside
+        Tells whether other batches run meanwhile: then an engine that a call starts runs in the call.
     name
         What events and run records call it.
     call
@@ -58,13 +61,20 @@ class SequentialTransport:
     def __init__(
         self,
         stores: Stores,
+        is_beside: Callable[[], bool],
         name: str = "sequential",
         call: Callable[[Callable[[], BatchReport]], BatchReport] = _at_once,
     ) -> None:
         self.name = name
+        self._is_beside = is_beside
         self._call = call
         self._stores = stores
         self._workers: dict[int, StageWorker] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Return False: what has been submitted is done."""
+        return False
 
     def free(self, stage: StageRun) -> int:
         """One batch at a time: when it has been submitted, it is done."""
@@ -87,6 +97,7 @@ class SequentialTransport:
             worker = StageWorker(stage.job, self._stores, claims, threading.Event(), portable=False)
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
+        busy = BUSY.set(BUSY.get() or self._is_beside())
         try:
             batch = partial(
                 worker.run,
@@ -98,6 +109,8 @@ class SequentialTransport:
             future.set_result(self._call(batch))
         except Exception as error:  # noqa: BLE001 - the future carries it to the loop
             future.set_exception(error)
+        finally:
+            BUSY.reset(busy)
         return future
 
     def processes(self) -> dict["Future[BatchReport]", int]:
