@@ -500,8 +500,8 @@ class Pipeline:
                         f"{what}_executor names {name!r}, which is no output{did_you_mean(name, graph.outputs)}"
                     )
         wanted = [output_name] if isinstance(output_name, str) else output_name
-        fuse = engine.specs[level][""].kind in {"sequential", "auto"}
-        return compile_plan(graph, inputs, wanted, executors=engine.specs["map"], fuse=fuse)
+        executors = partial(engine.spec, level)
+        return compile_plan(graph, inputs, wanted, executors=executors, fuse=engine.runs_in_line(level))
 
     def _execute(
         self,

@@ -74,6 +74,10 @@ class StageRecord:
     cached: int = 0
     failed: int = 0
     skipped: int = 0
+    executor: str = ""
+    """What ran the calls; empty where none had to be made."""
+    reason: str = ""
+    """Why `"auto"` chose that; empty where the user did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.calls import CallLog, record
+from tests.support.executors import ELSEWHERE, OWN
+from tests.support.programs import running
 from tests.support.values import VALUES, same
 
 from gristmill import Callback, Engine, MapResult, Pipeline, node
@@ -16,12 +20,33 @@ from gristmill.events import FaultEvent, RunEvent, StageEvent
 
 EXECUTORS = (
     *("sequential", "threaded", "threaded:1", "async", "parallel", "parallel:1", "parallel:3", "auto"),
+    *OWN,
 )
+
+ONE_OF_EACH = ("sequential", "threaded", "async", "parallel", *OWN)
+"""Without those that only differ in width, for what takes longer."""
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[dict[str, Any]]:
+    """Executors that were made, by name: the same for all maps of this module."""
+    made: dict[str, Any] = {}
+    yield made
+    for executor in made.values():
+        if hasattr(executor, "shutdown"):
+            executor.shutdown()
 
 
 @pytest.fixture(params=EXECUTORS)
-def executor(request: pytest.FixtureRequest) -> str:
+def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def executor(name: str, kept: dict[str, Any]) -> Any:
+    if name in OWN and name not in kept:
+        kept[name] = OWN[name]()
+    return kept.get(name, name)
 
 
 @pytest.fixture
@@ -54,11 +79,11 @@ NODES = [
 EVERYTHING = ["square", "spread", "mean", "total"]
 
 
-def run(executor: str, x: Any, **options: Any) -> MapResult:
+def run(executor: Any, x: Any, **options: Any) -> MapResult:
     return Pipeline(NODES, engine=Engine(map_executor=executor)).map({"x": x}, **options)
 
 
-def test_the_result_is_right(executor: str) -> None:
+def test_the_result_is_right(executor: Any) -> None:
     result = run(executor, range(30), output_name=EVERYTHING)
     squares = [x * x for x in range(30)]
     assert result["square"].tolist() == squares
@@ -68,28 +93,28 @@ def test_the_result_is_right(executor: str) -> None:
     assert result["total"] == sum(squares) / 2
 
 
-def test_a_second_run_computes_nothing(executor: str) -> None:
+def test_a_second_run_computes_nothing(executor: Any) -> None:
     first, second = run(executor, range(30)), run(executor, range(30))
     assert (first.stats.computed, first.stats.cached) == (91, 0)
     assert (second.stats.computed, second.stats.cached, second["total"]) == (0, 91, first["total"])
 
 
-@pytest.mark.parametrize("other", EXECUTORS)
-def test_keys_do_not_depend_on_the_executor(executor: str, other: str) -> None:
+@pytest.mark.parametrize("other", ["sequential", "parallel"])
+def test_keys_do_not_depend_on_the_executor(executor: Any, other: str) -> None:
     run(executor, range(10))
     result = run(other, range(12))
     assert (result.stats.computed, result.stats.cached) == (3 * 2 + 1, 3 * 10)
     assert result["total"] == sum(x * x for x in range(12)) / 2
 
 
-def test_values_keep_their_types(executor: str) -> None:
+def test_values_keep_their_types(executor: Any) -> None:
     pipeline = Pipeline([node(lambda v: v, output_name="kept", mapspec="v[i] -> kept[i]")])
     result = pipeline.map({"v": list(VALUES.values())}, map_executor=executor)
     kept = dict(zip(VALUES, result["kept"], strict=True))
     assert [name for name in VALUES if not same(kept[name], VALUES[name])] == []
 
 
-def test_every_call_is_made_once(executor: str, log: CallLog) -> None:
+def test_every_call_is_made_once(executor: Any, log: CallLog) -> None:
     path = log.path
 
     def logged(x: int) -> int:
@@ -101,7 +126,7 @@ def test_every_call_is_made_once(executor: str, log: CallLog) -> None:
     assert log.take() == sorted(map(str, range(500)))
 
 
-def test_a_failure_is_raised_with_its_type_and_a_note(executor: str) -> None:
+def test_a_failure_is_raised_with_its_type_and_a_note(executor: Any) -> None:
     def inverse(x: int) -> float:
         return 1 / x
 
@@ -111,7 +136,7 @@ def test_a_failure_is_raised_with_its_type_and_a_note(executor: str) -> None:
     assert "(1,)" in caught.value.__notes__[0]
 
 
-def test_neighbours_of_a_failure_finish(executor: str) -> None:
+def test_neighbours_of_a_failure_finish(executor: Any) -> None:
     def inverse(x: int) -> float:
         return 1 / x
 
@@ -121,18 +146,18 @@ def test_neighbours_of_a_failure_finish(executor: str) -> None:
     assert [error.index for error in result.errors] == [(1,), (3,)]
 
 
-def test_it_works_after_a_failure(executor: str) -> None:
+def test_it_works_after_a_failure(executor: Any) -> None:
     test_a_failure_is_raised_with_its_type_and_a_note(executor)
     assert run(executor, range(5))["total"] == 15.0
 
 
-def test_two_maps_at_once_in_two_threads(executor: str) -> None:
+def test_two_maps_at_once_in_two_threads(executor: Any) -> None:
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(lambda k: run(executor, range(k, k + 20))["total"], [0, 5, 100]))
     assert results == [sum(x * x for x in range(k, k + 20)) / 2 for k in (0, 5, 100)]
 
 
-def test_one_pipeline_used_by_two_threads(executor: str, log: CallLog) -> None:
+def test_one_pipeline_used_by_two_threads(executor: Any, log: CallLog) -> None:
     path = log.path
 
     def logged(x: int) -> int:
@@ -146,7 +171,7 @@ def test_one_pipeline_used_by_two_threads(executor: str, log: CallLog) -> None:
     assert len(log.take()) == 100
 
 
-def test_a_map_from_a_thread_that_is_not_the_main_one(executor: str) -> None:
+def test_a_map_from_a_thread_that_is_not_the_main_one(executor: Any) -> None:
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(run(executor, range(5))["total"]))
     thread.start()
@@ -154,16 +179,20 @@ def test_a_map_from_a_thread_that_is_not_the_main_one(executor: str) -> None:
     assert found == [15.0]
 
 
-def map_again(executor: str, n: int) -> float:
+def map_again(executor: Any, n: int) -> float:
     pipeline = Pipeline(NODES, engine=Engine(map_executor=executor), store=None)
     return float(pipeline.map({"x": range(n)})["total"])
 
 
-def test_a_function_may_map_itself(executor: str) -> None:
-    def inner(n: int) -> float:
-        return map_again(executor, n)
+def test_a_function_may_map_itself(name: str, executor: Any) -> None:
+    inside = (
+        "parallel" if name in (*ELSEWHERE, "pickling") else executor
+    )  # these cannot be sent to another process
 
-    pipeline = Pipeline([node(inner, mapspec="n[i] -> inner[i]")])
+    def inner(n: int) -> float:
+        return map_again(inside, n)
+
+    pipeline = Pipeline([node(inner, mapspec="n[i] -> inner[i]", version="1")])
     assert pipeline.map({"n": [1, 2, 3, 4]}, map_executor=executor)["inner"].tolist() == [0.0, 0.5, 2.5, 7.0]
 
 
@@ -219,7 +248,90 @@ def test_nothing_but_small_reports_passes_the_pipe() -> None:
     assert result.stats.bytes_written > 100 * 80_000
 
 
-def test_empty_maps(executor: str) -> None:
+@pytest.mark.parametrize("name", ONE_OF_EACH, indirect=True)
+def test_the_first_failure_starts_no_more_calls(executor: Any, log: CallLog) -> None:
+    path = log.path
+
+    def fails(x: int) -> int:
+        record(path, x)
+        if x == 3:
+            raise ValueError("three")
+        time.sleep(0.002)
+        return x
+
+    pipeline = Pipeline([node(fails, mapspec="x[i] -> fails[i]")])
+    with pytest.raises(ValueError, match="three"):
+        pipeline.map({"x": range(1500)}, map_executor=executor, max_workers=2)
+    made = [int(x) for x in log.take()]
+    assert len(made) < 750
+    again = pipeline.map({"x": [x for x in made if x != 3]}, map_executor="sequential")
+    assert again.stats.computed == 0  # all that had ended was kept
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH, indirect=True)
+def test_the_nodes_of_a_run(executor: Any) -> None:
+    def fails(total: float) -> float:
+        raise ValueError(f"{total:.1f}")
+
+    engine = Engine(node_executor=executor, map_executor=executor)
+    for _ in range(2):
+        assert Pipeline(NODES, engine=engine).run({"x": range(6)}) == {"total": 27.5}
+    with pytest.raises(ValueError, match=r"27\.5") as caught:
+        Pipeline([*NODES, node(fails)], engine=engine).run({"x": range(6)})
+    assert "in node" in caught.value.__notes__[0]
+
+
+PROGRAM = """
+import os, signal, sys, time
+from gristmill import Pipeline, node
+from tests.support.calls import record
+from tests.support.executors import made
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def slow(x):
+    time.sleep(0.02 if x < 20 or "again" in sys.argv else 60)
+    record({log!r}, x)
+    return 2 * x
+
+
+if __name__ == "__main__":
+    slow_node = node(slow, output_name="y", mapspec="x[i] -> y[i]", version="1")
+    with made(sys.argv[1]) as executor:
+        try:
+            result = Pipeline([slow_node]).map({{"x": range(24)}}, map_executor=executor, max_workers=2, progress=False)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+            os._exit(0)  # what sleeps in an executor of its own is not waited for
+    assert result["y"].tolist() == [2 * x for x in range(24)]
+    print(result.stats.cached)
+"""
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "killed"])
+@pytest.mark.parametrize("own", ["sequential", "parallel", "thread-pool", "process-pool", "loky"])
+def test_what_had_ended_is_kept_when_the_program_is_stopped(
+    own: str, how: str, log: CallLog, tmp_path: Path, default_store: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(log=log.path))
+    with running(program, own, store=default_store) as stopped:
+        deadline = time.monotonic() + 60
+        while len(log.calls()) < 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)  # several times as long as a finished call waits for company
+        if how == "killed":
+            stopped.kill()
+        else:
+            stopped.interrupt()
+            assert stopped.line() == "interrupted"
+    assert len(log.take()) == 20
+    with running(program, "sequential", "again", store=default_store) as again:
+        assert again.finish().strip() == "20"
+
+
+def test_empty_maps(executor: Any) -> None:
     result = run(executor, [], output_name=EVERYTHING)
     assert (result["square"].tolist(), result["total"]) == ([], 0.0)
 
@@ -249,7 +361,7 @@ class Recorder(Callback):
         self.told.append(("fault", event))
 
 
-def test_callbacks_are_told_how_far_it_is(executor: str) -> None:
+def test_callbacks_are_told_how_far_it_is(executor: Any) -> None:
     recorder = Recorder()
     pipeline = Pipeline(NODES, engine=Engine(map_executor=executor), callbacks=[recorder])
     result = pipeline.map({"x": range(50)})
@@ -265,7 +377,7 @@ def test_callbacks_are_told_how_far_it_is(executor: str) -> None:
     assert {event.run_id for _, event in recorder.told} == {result.run_id}
 
 
-def test_a_callback_that_raises_is_never_fatal(executor: str) -> None:
+def test_a_callback_that_raises_is_never_fatal(executor: Any) -> None:
     class Broken(Callback):
         def on_stage_progress(self, event: StageEvent) -> None:
             raise RuntimeError("broken callback")

@@ -61,11 +61,12 @@ def _print(record: RunRecord) -> None:
             f"{stage.cached:,}",
             f"{stage.failed:,}",
             f"{stage.skipped:,}",
+            f"{stage.executor} ({stage.reason})" if stage.reason else stage.executor,
         )
         for stage in record.stages
     ]
     counts = ["computed", "cached", "failed", "skipped"]
-    print_table(["stage", "space", *counts], rows, numbers=counts)
+    print_table(["stage", "space", *counts, "run by"], rows, numbers=counts)
     for output, path in record.views.items():
         typer.echo(f"\n{output}: {path}")
     if record.error:

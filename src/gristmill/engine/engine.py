@@ -2,37 +2,42 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from gristmill.engine import watchdog
+from gristmill.engine import guest, watchdog
 from gristmill.engine.batches import BatchSizer
+from gristmill.engine.choosing import Choice, decide
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.concurrent import ConcurrentTransport
+from gristmill.engine.executors.own import PLACES, own_transport
 from gristmill.engine.executors.sequential import SequentialTransport
 from gristmill.engine.faults import OnStoreError
+from gristmill.engine.guest import Place
 from gristmill.engine.interrupts import guarded
-from gristmill.engine.lanes import BUSY
+from gristmill.engine.lanes import BUSY, ThreadLanes
 from gristmill.engine.loop import Landed, Loop, RunOutcome
-from gristmill.engine.specs import COROUTINES, THREADS, ExecutorSpec, Specs, cpu_count, parse_specs
+from gristmill.engine.specs import (
+    COROUTINES,
+    THREADS,
+    ExecutorSpec,
+    GivenExecutor,
+    Specs,
+    cpu_count,
+    parse_specs,
+)
 from gristmill.engine.stagerun import StageRun
 from gristmill.engine.stores import Stores
 from gristmill.errors import InputError
 from gristmill.events import Callback, Observers
 from gristmill.graph.wording import joined
 from gristmill.plan.compile import Plan
+from gristmill.plan.stage import Stage
+from gristmill.plan.tree import LEVEL
 
 OnWorkerDeath = Literal["retry", "fail"]
-
-PROCESS_SECONDS = 0.5
-"""Estimated work from which `"auto"` starts processes: they take about this long to come up."""
-
-THREAD_SECONDS = 0.02
-"""Estimated work from which it starts threads."""
-
-WAITING_SHARE = 0.2
-"""Share of CPU time in the wall time of calls below which they are taken to wait, so that threads help."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,9 @@ class Engine:
 
     node_executor: Specs = "sequential"
     """Runs the nodes of one `run`, independent ones side by side: `"sequential"`, `"threaded"`, `"async"` (coroutines
-    on an event loop, other functions in threads), `"parallel"` (loky processes) or `"auto"`."""
+    on an event loop, other functions in threads), `"parallel"` (loky processes), `"auto"`, or an executor of your own:
+    any object with a method `submit` like that of `concurrent.futures.Executor`. It is used again by every run, and
+    never shut down."""
     map_executor: Specs = "auto"
     """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest. A width may follow the
     name: `"threaded:100"`."""
@@ -74,6 +81,25 @@ class Engine:
             "map": parse_specs(self.map_executor, "map_executor"),
         }
         object.__setattr__(self, "specs", specs)
+
+    def spec(self, level: str, outputs: Sequence[str], is_mapped: bool) -> ExecutorSpec:  # noqa: FBT001 - an `Executors`
+        """Return what runs a node.
+
+        Parameters
+        ----------
+        level
+            `"map"`, or `"node"` for one `run`.
+        outputs
+            Of the node: it has what any of them is given.
+        is_mapped
+            Whether it has axes.
+        """
+        specs = self.specs["map" if is_mapped else level]
+        return next((specs[name] for name in outputs if name in specs), specs[""])
+
+    def runs_in_line(self, level: str) -> bool:
+        """Whether nodes without axes run one after the other anyway, so that they may share a stage."""
+        return all(spec.kind in {"sequential", "auto"} for spec in self.specs[level].values())
 
     def execute(
         self,
@@ -151,16 +177,23 @@ class _Pool:
         self._made: dict[ExecutorSpec, Transport] = {}
         self._stays: set[int] = set()
         """Stages that cannot be sent to other processes."""
+        self._places: dict[GivenExecutor, Place] = {}
         self.bytes_piped = 0
+        if not _is_inside():
+            for given in [given for stage in plan.stages if (given := self._spec(stage).given) is not None]:
+                self._place(given)  # one that takes no tasks is an error before anything runs
 
     def choose(self, run: StageRun, known: BatchSizer, left: int) -> Transport:
         """Return what runs the rest of a stage, given what has been measured of its items."""
-        spec = self._spec(run)
+        spec, choice = self._spec(run.stage), None
         if spec.kind == "auto":
-            spec = self._decide(run, spec, known, left)
-            if not self._can_travel(run, spec):
-                spec = ExecutorSpec("sequential")
-        return self._transport(spec)
+            choice = decide(run, spec.width, known, left, self._made)
+            if not self._can_travel(run, choice.spec):
+                choice = Choice(ExecutorSpec("sequential"), "what it needs cannot be sent to another process")
+            spec = choice.spec
+        transport = self._transport(spec)
+        _note(run, transport.name, choice)
+        return transport
 
     @guarded
     def close(self, *, kill: bool) -> None:
@@ -168,28 +201,16 @@ class _Pool:
             self.bytes_piped += transport.bytes_piped
             transport.close(kill=kill)
 
-    def _spec(self, run: StageRun) -> ExecutorSpec:
-        level = "node" if self._level == "node" and not run.stage.axes else "map"
-        specs = self._engine.specs[level]
-        return specs.get(run.stage.outputs[0], specs[""])
+    def _spec(self, stage: Stage) -> ExecutorSpec:
+        names = [name.partition(LEVEL)[0] for name in stage.steps[0].outputs]
+        outputs = [self._plan.owners.get(name, name) for name in names]
+        return self._engine.spec(self._level, outputs, bool(stage.axes))
 
-    def _decide(self, run: StageRun, spec: ExecutorSpec, known: BatchSizer, left: int) -> ExecutorSpec:
-        """Coroutines on a loop, calls that wait in threads, and processes once the rest is worth starting them.
-
-        A reduction goes where the map went; so does the last call that is left, which may be one that has killed a
-        process.
-        """
-        parallel = ExecutorSpec("parallel", spec.width)
-        if left < 2 and run.stage.axes and parallel not in self._made:
-            return ExecutorSpec("sequential")
-        if any(step.node.is_async for step in run.stage.steps):
-            return ExecutorSpec("async", spec.width)
-        work = (known.seconds_per_item or 0.0) * left
-        if known.busy_share is not None and known.busy_share < WAITING_SHARE and work > THREAD_SECONDS:
-            return ExecutorSpec("threaded", spec.width)
-        if parallel in self._made or work > PROCESS_SECONDS:
-            return parallel
-        return ExecutorSpec("sequential")
+    def _place(self, given: GivenExecutor) -> Place:
+        """Return where an executor of the user's runs tasks."""
+        if given not in self._places:
+            self._places[given] = PLACES.of(given)
+        return self._places[given]
 
     def _can_travel(self, run: StageRun, spec: ExecutorSpec) -> bool:
         """Whether a stage can be sent to the processes that were chosen for it; tried once."""
@@ -201,20 +222,42 @@ class _Pool:
                 self._stays.add(number)
         return spec.kind != "parallel" or number not in self._stays
 
+    def _is_busy(self) -> bool:
+        """Whether anything runs batches now."""
+        return any(transport.is_busy for transport in self._made.values())
+
     def _transport(self, spec: ExecutorSpec) -> Transport:
         if spec not in self._made:
             self._made[spec] = self._make(spec)
         return self._made[spec]
 
     def _make(self, spec: ExecutorSpec) -> Transport:
-        # A map inside a node never adds processes or threads.
-        if spec.kind == "sequential" or watchdog.is_worker() or BUSY.get():
-            return SequentialTransport(self._stores)
+        if spec.kind == "sequential" or _is_inside():
+            return SequentialTransport(self._stores, self._is_busy)
+        if spec.given is not None:
+            place = self._place(spec.given)
+            return own_transport(self._stores, spec.given, place, self._engine.max_workers, self._is_busy)
         width = spec.width or self._engine.max_workers
         if spec.kind in {"threaded", "async"}:
             threads = width or THREADS
             coroutines = width or (COROUTINES if spec.kind == "async" else THREADS)
-            return ConcurrentTransport(spec.kind, self._stores, threads, coroutines)
+            stop = threading.Event()
+            return ConcurrentTransport(spec.kind, self._stores, ThreadLanes(threads), coroutines, stop)
         from gristmill.engine.executors.parallel import ParallelTransport
 
         return ParallelTransport(self._stores, width or cpu_count())
+
+
+def _is_inside() -> bool:
+    """Whether this is a call of another engine: a map inside it never adds processes or threads."""
+    return watchdog.is_worker() or guest.is_guest() or BUSY.get()
+
+
+def _note(run: StageRun, executor: str, choice: Choice | None) -> None:
+    """Note what runs a stage: of several things one after the other, what followed on the first calls."""
+    if choice is None or executor != choice.spec.kind:
+        run.executor, run.reason = executor, ""
+        return
+    first = not run.executor
+    if first or not run.is_chosen or executor not in (run.executor, "sequential"):
+        run.executor, run.reason, run.is_chosen = executor, choice.reason, choice.is_final

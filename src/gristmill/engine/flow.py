@@ -6,6 +6,7 @@ wait for all of it.
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from gristmill.engine.stagerun import StageRun
 from gristmill.plan.stage import Constant, Element, Stage
 from gristmill.storage.index import MISSING
 
-Array = np.ndarray[object, np.dtype[np.int64]]
+Array = np.ndarray[Any, Any]
 
 _DUTY = 10
 """What has just looked for elements that are there looks again only after this many times as long."""
@@ -46,16 +47,10 @@ def _made_by(run: StageRun, name: str) -> tuple[str, ...]:
 
 
 class Held:
-    """The positions of a stage that have not been looked at, because what they take may not be there yet.
+    """The positions of a stage that have not been looked at, because what they take may not be there yet."""
 
-    Parameters
-    ----------
-    positions
-        All of them at first.
-    """
-
-    def __init__(self, positions: Array) -> None:
-        self.positions = positions
+    def __init__(self) -> None:
+        self.positions: Array = np.empty(0, dtype=np.int64)
         self._next = 0.0
 
     def __len__(self) -> int:

@@ -31,6 +31,8 @@ class Lanes(Protocol):
 
     width: int
     """How many run at once."""
+    fault: Exception | None
+    """Why nothing more is run, if it is so."""
 
     def start(self, jobs: Sequence[Any]) -> None:
         """Run jobs as soon as there is room for them."""
@@ -101,6 +103,8 @@ class ThreadLanes:
         How many run at once.
     """
 
+    fault: Exception | None = None
+
     def __init__(self, width: int) -> None:
         self.width = width
         self._waiting: deque[Callable[[], object]] = deque()
@@ -142,6 +146,8 @@ class LoopLanes:
     width
         How many run at once.
     """
+
+    fault: Exception | None = None
 
     def __init__(self, width: int) -> None:
         self.width = width

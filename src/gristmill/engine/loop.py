@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gristmill.engine.active import Active, Flight
 from gristmill.engine.apart import set_apart, take_over, wants_errors
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
@@ -22,6 +23,7 @@ from gristmill.engine.causes import with_errors
 from gristmill.engine.chunked import open_input
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
+from gristmill.engine.flow import is_there, may_flow, taken
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.job import Passed
 from gristmill.engine.narrator import LOOK_SECONDS as NARRATOR_SECONDS
@@ -59,56 +61,6 @@ _REBUILD_AFTER = 3
 """How often an element is computed and not found before the ledger's database is suspected."""
 
 Landed = Callable[[StageRun, Array], Sequence[tuple[str, int]]]
-
-
-@dataclass
-class _Active:
-    """A stage that has started."""
-
-    run: StageRun
-    transport: Transport | None
-    """What runs it; None as long as there is nothing to run."""
-    sizer: BatchSizer
-    found: int
-    pending: deque[Array] = field(default_factory=deque)
-    suspects: deque[int] = field(default_factory=deque)
-    """Positions that were in a batch whose process died: each is run alone."""
-    later: list[Array] = field(default_factory=list)
-    """Positions with a call that another position of this stage makes too."""
-    waiting: list[Array] = field(default_factory=list)
-    """Positions with a call that another process has claimed."""
-    deaths: dict[int, int] = field(default_factory=dict)
-    attempts: dict[tuple[int, int], int] = field(default_factory=dict)
-    """How often calls have taken too long in worker processes, by step and position."""
-    flying: int = 0
-    started: float = field(default_factory=time.perf_counter)
-
-    def queue(self, positions: Array) -> None:
-        """Have positions run."""
-        if len(positions):
-            self.pending.append(positions)
-
-    @property
-    def left(self) -> int:
-        return sum(map(len, self.pending)) + len(self.suspects)
-
-    @property
-    def complete(self) -> bool:
-        return not (self.pending or self.suspects or self.later or self.waiting or self.flying)
-
-    @property
-    def done(self) -> int:
-        open_ = self.left + sum(map(len, self.later)) + sum(map(len, self.waiting)) + self.flying
-        return self.run.size - open_
-
-
-@dataclass(frozen=True)
-class _Flight:
-    """A batch on its way."""
-
-    active: _Active
-    positions: Array
-    claimed: bytes
 
 
 @dataclass
@@ -176,10 +128,10 @@ class Loop:
         self._deaths = deaths
         self._faults = FaultWatch(stores, on_store_error, observers, run_id)
         self._stages = list(plan.stages)
-        self._active: dict[int, _Active] = {}
+        self._active: dict[int, Active] = {}
         self._apart: dict[int, int | None] = {}
         """By stages that want errors: the stage of their calls that get none, if there are both."""
-        self._flights: dict[Future[BatchReport], _Flight] = {}
+        self._flights: dict[Future[BatchReport], Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
         self._stopped = StoppedBatches()
@@ -247,7 +199,7 @@ class Loop:
     def _start_ready(self) -> Stage | None:
         """Start the stages that are ready, up to one that has to be replaced by several first."""
         for stage in self._stages:
-            if stage.number in self._active or not self._is_ready(stage):
+            if stage.number in self._active or not (self._is_ready(stage) or self._may_flow(stage)):
                 continue
             if stage.is_tree or (stage.number not in self._apart and wants_errors(stage)):
                 return stage
@@ -295,7 +247,7 @@ class Loop:
     def _is_ready(self, stage: Stage) -> bool:
         return all(number in self._active and self._active[number].complete for number in stage.after)
 
-    def _start(self, stage: Stage) -> _Active:
+    def _start(self, stage: Stage) -> Active:
         sources, dead = self._sources(stage), self._dead(stage)
         passed: Mapping[str, Passed] = {}
         if self._stores.private is not None:  # nowhere else may be kept what is made of errors
@@ -306,10 +258,34 @@ class Loop:
         run.fail_fast = self._stop_at_failure
         if (whole := self._apart.get(stage.number)) is not None:
             take_over(run, self.outcome.stages.pop(whole))
-        missing = run.examine(np.arange(run.size), files=True)
-        active = _Active(run, None, BatchSizer(1), run.size - len(missing.positions))
-        self._enqueue(active, missing)
+        active = Active(run, None, BatchSizer(1), 0)
+        active.held.hold(np.arange(run.size))
+        self._release(active)
         return active
+
+    def _release(self, active: Active) -> Array:
+        """Look up and queue what can be run of a stage; return what was found."""
+        run = active.run
+        under_way = self._under_way(run.stage)
+        free = active.held.release(run, under_way)
+        active.flows |= bool(under_way)
+        if active.transport is not None and active.flows:
+            active.transport.extend(run, taken(run, free, run.sources))
+        missing = run.examine(free, files=True)
+        self._enqueue(active, missing)
+        active.found += len(free) - len(missing.positions)
+        return np.setdiff1d(free, missing.positions, assume_unique=True)
+
+    def _under_way(self, stage: Stage) -> dict[str, StageRun]:
+        """What is not complete of what a stage reads."""
+        makers = (self._active[number] for number in stage.after if number in self._active)
+        return {name: one.run for one in makers if not one.complete for name in one.run.stage.outputs}
+
+    def _may_flow(self, stage: Stage) -> bool:
+        """Whether a stage can run beside what makes its arguments."""
+        return all(number in self._active for number in stage.after) and may_flow(
+            stage, self._under_way(stage)
+        )
 
     def _sources(self, stage: Stage) -> dict[str, Source]:
         found: dict[str, Source] = {}
@@ -337,9 +313,12 @@ class Loop:
 
     def _dead(self, stage: Stage) -> dict[str, Array]:
         upstream = [self._active[number].run for number in stage.after]
-        return {name: run.dead_positions(name) for run in upstream for name in run.stage.outputs}
+        read = {a.source for step in stage.steps for a in step.arguments if not isinstance(a, Constant)}
+        return {
+            name: run.dead_positions(name) for run in upstream for name in run.stage.outputs if name in read
+        }
 
-    def _enqueue(self, active: _Active, missing: Missing) -> None:
+    def _enqueue(self, active: Active, missing: Missing) -> None:
         """Queue what is missing; of positions that make the same call, one now and the others later."""
         halves = np.frombuffer(missing.keys, dtype="<u8")[::2]
         _, first, inverse = np.unique(halves, return_index=True, return_inverse=True)
@@ -355,22 +334,72 @@ class Loop:
     # -- sending ------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        for active in self._active.values():
-            if not self._is_ready(active.run.stage):
-                continue  # an element of an earlier stage was lost and is being computed again
-            while active.left and (transport := self._transport(active)).free(active.run) > 0:
-                self._send(active, transport, self._next_batch(active, transport))
-                if self._flights and transport.name == "sequential":
+        for active in self._in_order():
+            if not self._is_fed(active):
+                continue
+            while active.left and self._has_room(active, transport := self._transport(active)):
+                is_alone = not transport.is_shared or bool(active.suspects)
+                sent = self._send(active, transport, self._next_batch(active, transport), is_alone=is_alone)
+                if sent is not None and sent.done():
                     return  # its report is there already
             if not active.flying and not active.left:
                 self._revive(active)
 
-    def _transport(self, active: _Active) -> Transport:
-        active.transport = self._choose(active.run, active.sizer, active.left)
+    def _in_order(self) -> list[Active]:
+        """The stages, with those last of which a batch runs in this thread and keeps it from sending others."""
+        return sorted(
+            self._active.values(), key=lambda one: one.transport is not None and one.transport.is_direct
+        )
+
+    def _is_fed(self, active: Active) -> bool:
+        """Have positions queued as what they take comes; return whether those that are can be run."""
+        stage = active.run.stage
+        if not self._is_ready(stage):
+            if not self._may_flow(stage):
+                return False  # an element of an earlier stage was lost and is being computed again
+            if active.is_doubtful:
+                self._hold_back(active)
+            if active.left or not active.held.is_due:
+                return True
+        if len(active.held):
+            found = self._release(active)
+            self._landed(active, found)
+            self._settle(active)
+            if len(found):
+                self._note_progress(active)
+        return True
+
+    def _hold_back(self, active: Active) -> None:
+        """Take back queued positions of which something may be gone."""
+        active.is_doubtful = False
+        suspects = set(active.suspects)
+        for one in (*active.pending, *active.later, *active.waiting):
+            active.held.hold(one)
+        active.pending.clear()
+        active.later, active.waiting = [], []
+        under_way = self._under_way(active.run.stage)
+        there = is_there(active.run, np.array(active.suspects, dtype=np.int64), under_way)
+        active.suspects = deque(
+            one for one, is_safe in zip(active.suspects, there.tolist(), strict=True) if is_safe
+        )
+        active.held.hold(np.array(sorted(suspects - set(active.suspects)), dtype=np.int64))
+
+    def _transport(self, active: Active) -> Transport:
+        active.transport = self._choose(active.run, active.sizer, active.left + len(active.held))
         return active.transport
 
-    def _next_batch(self, active: _Active, transport: Transport) -> Array:
-        if not active.pending:
+    def _has_room(self, active: Active, transport: Transport) -> bool:
+        """Whether another batch may be sent now: where a death takes all along, none beside a suspect."""
+        if transport.free(active.run) <= 0:
+            return False
+        if not transport.is_shared:
+            return True
+        under_way = [one for one in self._flights.values() if one.transport is transport]
+        suspects = any(one.suspects for one in self._active.values() if one.transport is transport)
+        return not under_way or not (suspects or any(one.is_alone for one in under_way))
+
+    def _next_batch(self, active: Active, transport: Transport) -> Array:
+        if active.suspects and (transport.is_shared or not active.pending):
             return np.array([active.suspects.popleft()])
         active.sizer.width = transport.width
         size = max(active.sizer.next(active.left), transport.least(active.run))
@@ -379,8 +408,10 @@ class Loop:
             active.pending.appendleft(head[size:])
         return head[:size]
 
-    def _send(self, active: _Active, transport: Transport, positions: Array) -> None:
-        """Claim, look up again if anything was appended meanwhile, and send what is ours."""
+    def _send(
+        self, active: Active, transport: Transport, positions: Array, *, is_alone: bool
+    ) -> "Future[BatchReport] | None":
+        """Claim, look up again if anything was appended meanwhile, and send what is ours, if anything is."""
         epoch = self._stores.epoch
         missing = active.run.examine(positions)
         granted = self._claims.take(missing.keys)
@@ -401,7 +432,7 @@ class Loop:
         if not len(ours):
             self._claims.drop(claimed)
             self._note_progress(active)
-            return
+            return None
         distrusted = missing_now.keys if self._is_repeated(active, ours) else b""
         attempts: Mapping[tuple[int, int], int] = {}
         if active.attempts:
@@ -411,13 +442,20 @@ class Loop:
             active.run,
             ours,
             self._claims,
-            replace(missing_now, below=missing.below, distrusted=distrusted, attempts=attempts),
+            replace(
+                missing_now,
+                below=missing.below,
+                distrusted=distrusted,
+                attempts=attempts,
+                fresh=missing_now.fresh and not active.flows,
+            ),
         )
         active.flying += len(ours)
-        self._flights[future] = _Flight(active, ours, claimed)
+        self._flights[future] = Flight(active, ours, claimed, transport, is_alone)
         future.add_done_callback(self._bell.ring)
+        return future
 
-    def _revive(self, active: _Active) -> None:
+    def _revive(self, active: Active) -> None:
         """Look again at what had to wait, once nothing of the stage itself is under way."""
         if active.later:
             positions, active.later = np.concatenate(active.later), []
@@ -448,7 +486,7 @@ class Loop:
             if (late := self._overdue.take(future)) is not None:
                 self._time_out(active, flight.positions, late)
             else:
-                self._suspect(active, flight.positions, error)
+                self._suspect(flight, error)
         else:
             self._stores.refresh()
             self._overdue.take(future)
@@ -459,18 +497,18 @@ class Loop:
         self._settle(active)
         self._note_progress(active)
 
-    def _settle(self, active: _Active) -> None:
+    def _settle(self, active: Active) -> None:
         """Once all calls are made, see what they have made along axes; queue those of which something is gone."""
         if active.complete and self.outcome.failed is None and len(again := active.run.settle()):
             self._repeat(active, again, excused=False)
 
-    def _landed(self, active: _Active, positions: Array) -> None:
+    def _landed(self, active: Active, positions: Array) -> None:
         if not len(positions):
             return
         self._narrator.land(active.run, positions)
         self._recompute(self._on_landed(active.run, positions))
 
-    def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
+    def _take_in(self, active: Active, flight: Flight, report: BatchReport) -> None:
         active.sizer.learn(len(flight.positions), report.seconds, report.busy_seconds)
         self.outcome.bytes_written += report.bytes_written
         self._faults.check(report.fault)
@@ -494,8 +532,10 @@ class Loop:
         for reader in self._active.values():
             if run.stage.number in reader.run.stage.after:
                 reader.run.mark_dead(self._dead(reader.run.stage))
+                if reader.transport is not None:  # a worker must not look for what will never be there
+                    reader.transport.forget(reader.run)
 
-    def _repeat(self, active: _Active, positions: Array, *, excused: bool) -> None:
+    def _repeat(self, active: Active, positions: Array, *, excused: bool) -> None:
         """Queue what a batch did not complete: its results were taken back, or its bytes are lost again.
 
         It is `excused` by something that it could not read; how often that may happen is counted there.
@@ -512,7 +552,7 @@ class Loop:
                 )
         active.queue(positions)
 
-    def _is_repeated(self, active: _Active, positions: Array) -> bool:
+    def _is_repeated(self, active: Active, positions: Array) -> bool:
         if not self._repeats:
             return False
         names = (active.run.stage.title, *active.run.stage.outputs)
@@ -538,6 +578,7 @@ class Loop:
             else:
                 self._take_back(name, chosen)
         for reader in self._active.values() if lost else ():
+            reader.is_doubtful = True
             if reader.transport is not None:
                 reader.transport.forget(reader.run)
 
@@ -569,17 +610,19 @@ class Loop:
         upstream.queue(positions)
         self._tell_lost(name, indices)
 
-    def _suspect(self, active: _Active, positions: Array, error: SlotDiedError) -> None:
+    def _suspect(self, flight: Flight, error: SlotDiedError) -> None:
         """A process died with this batch: what it finished is kept, and what it was at is run alone.
 
         Where that is not known, every call of the batch is.
         """
+        active, positions = flight.active, flight.positions
         left = active.run.examine(positions).positions.tolist()
         seen = error.call if error.call is not None and error.call.position in left else None
         if seen is not None:
             active.queue(np.array([one for one in left if one != seen.position], dtype=np.int64))
             left = [seen.position]
-        if left and (len(positions) == 1 or (seen is not None and self._deaths == 1)):
+        is_alone = flight.is_alone and len(positions) == 1
+        if left and (is_alone or (seen is not None and self._deaths == 1)):
             position = left[0]
             active.deaths[position] = active.deaths.get(position, 0) + 1
             if active.deaths[position] >= self._deaths:
@@ -587,7 +630,7 @@ class Loop:
                 return
         active.suspects.extend(left)
 
-    def _give_up(self, active: _Active, position: int, error: SlotDiedError) -> None:
+    def _give_up(self, active: Active, position: int, error: SlotDiedError) -> None:
         run = active.run
         step = next(k for k, locators in enumerate(run.locators) if locators[position] < 0)
         name = run.stage.steps[step].node.name
@@ -598,7 +641,7 @@ class Loop:
         )
         self._fail(active, describe_failure(position, step, death, portable=False, attempts=self._deaths))
 
-    def _time_out(self, active: _Active, positions: Array, call: Underway) -> None:
+    def _time_out(self, active: Active, positions: Array, call: Underway) -> None:
         """A process was ended because a call took too long: it is made again or fails, the rest is made by others."""
         left = active.run.examine(positions).positions
         active.queue(left[left != call.position])
@@ -613,7 +656,7 @@ class Loop:
         failure = describe_failure(call.position, call.step, error, portable=False, attempts=call.attempt)
         self._fail(active, failure)
 
-    def _fail(self, active: _Active, failure: Failure) -> None:
+    def _fail(self, active: Active, failure: Failure) -> None:
         """Take in a call that failed with its process."""
         run = active.run
         report = BatchReport([0] * len(run.stage.steps), failures=[failure])
@@ -653,12 +696,12 @@ class Loop:
 
     # -- telling ------------------------------------------------------------------------------------------------
 
-    def _note_progress(self, active: _Active) -> None:
+    def _note_progress(self, active: Active) -> None:
         self._tell(active, "on_stage_progress")
         if active.complete:
             self._end_stage(active)
 
-    def _end_stage(self, active: _Active) -> None:
+    def _end_stage(self, active: Active) -> None:
         self._tell(active, "on_stage_end")
         self._narrator.close(active.run, time.perf_counter() - active.started)
 
@@ -675,7 +718,7 @@ class Loop:
                 if self._overdue.is_late(batch, run.stage.steps[call.step].node, call):
                     transport.end(batch)
 
-    def _tell(self, active: _Active, method: str) -> None:
+    def _tell(self, active: Active, method: str) -> None:
         run = active.run
         event = StageEvent(
             self._run_id,

@@ -23,7 +23,7 @@ from gristmill.engine.job import Job
 from gristmill.engine.seat import Row, Table
 from gristmill.engine.stagerun import Missing
 from gristmill.engine.stores import Stores, StoresSpec
-from gristmill.engine.worker import Place, StageWorker
+from gristmill.engine.worker import Site, StageWorker
 from gristmill.errors import StoreError
 from gristmill.identity.memo import Memos
 
@@ -154,8 +154,8 @@ class _OpenStores:
         if found is None:
             self.stores.kept.reopen()
             job = _open_job(path, self.stores)
-            place = Place(self._stop, portable=True, seat=_row(seat))
-            found = self._jobs[path] = StageWorker(job, self.stores, self.claims, place)
+            site = Site(self._stop, portable=True, seat=_row(seat))
+            found = self._jobs[path] = StageWorker(job, self.stores, self.claims, site)
         self._jobs.move_to_end(path)
         while len(self._jobs) > _JOBS:
             self._jobs.popitem(last=False)[1].close()
@@ -170,11 +170,17 @@ class _OpenStores:
         self.stores.close()
 
 
-class _WorkerProcess:
-    """Everything a worker process keeps between batches."""
+class WorkerProcess:
+    """Everything a worker process keeps between batches.
 
-    def __init__(self) -> None:
-        self._stop = threading.Event()
+    Parameters
+    ----------
+    stop
+        Set when nothing more may be started.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
         self._open: OrderedDict[StoresSpec, _OpenStores] = OrderedDict()
 
     def worker(self, batch: BatchMessage) -> StageWorker:
@@ -217,12 +223,12 @@ def _open_job(path: str, stores: Stores) -> Job:
     return replace(job, sources=sources)
 
 
-_PROCESS: list[_WorkerProcess] = []  # a worker process has one state; there is nowhere else to keep it
+_PROCESS: list[WorkerProcess] = []  # a worker process has one state; there is nowhere else to keep it
 
 
-def _process() -> _WorkerProcess:
+def _process() -> WorkerProcess:
     if not _PROCESS:
-        _PROCESS.append(_WorkerProcess())
+        _PROCESS.append(WorkerProcess(threading.Event()))
         watchdog.before_end(_PROCESS[0].last_words)
     return _PROCESS[0]
 
@@ -230,9 +236,13 @@ def _process() -> _WorkerProcess:
 def run_batch(message: bytes) -> bytes:
     """Run one batch; the pickled `BatchMessage` in, the pickled `BatchReport` or exception out."""
     batch: BatchMessage = pickle.loads(message)  # noqa: S301 - from the parent process
+    return run_in(_process(), batch)
+
+
+def run_in(process: WorkerProcess, batch: BatchMessage) -> bytes:
+    """Run one batch with what a process keeps; the pickled `BatchReport` or exception out."""
     try:
-        worker = _process().worker(batch)
-        answer: Any = worker.run(
+        answer: Any = process.worker(batch).run(
             batch.indices(),
             fresh=batch.fresh,
             entitled=batch.entitled,
@@ -241,6 +251,11 @@ def run_batch(message: bytes) -> bytes:
         )
     except Exception as error:  # noqa: BLE001 - the engine gets it and decides
         answer = error
+    return packed(answer)
+
+
+def packed(answer: Any) -> bytes:
+    """Return an answer as bytes."""
     try:
         return pickle.dumps(answer, protocol=5)
     except Exception:  # noqa: BLE001 - an exception of ours that carries something odd

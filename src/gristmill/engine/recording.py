@@ -193,7 +193,7 @@ class Recorder(Callback):
         if run is None:
             return StageRecord(stage.title, stage.axes, (), nodes)
         counts = (run.computed, run.cached, len(run.failures), run.skipped)
-        return StageRecord(stage.title, stage.axes, run.space.shape, nodes, *counts)
+        return StageRecord(stage.title, stage.axes, run.space.shape, nodes, *counts, run.executor, run.reason)
 
     def _calls(self, run: StageRun) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}

@@ -264,18 +264,15 @@ class OutputSource(StoredSource):
             self.storage.spec.location, self.index.group, self.output, rows, digests, maker
         )
 
-
     def extend(self, path: Path, positions: Array) -> None:
         """Write where more elements are to the files that `publish` has made; who has them open sees it."""
-        locators = self.locators[positions]
-        there = positions[locators != MISSING]
-        rows = self.index.portable(self.locators[there])
-        identities = np.frombuffer(self.index.digests(self.locators[there], self.output).tobytes(), dtype=DIGEST)
-        for name, column in ((f"{path}.rows", rows), (f"{path}.digests", identities)):
-            with open(name, "r+b") as file:  # noqa: PTH123 - as numpy maps it
-                file_rows = np.memmap(file, dtype=column.dtype, mode="r+", shape=(len(self.locators), *column.shape[1:]))
-                file_rows[there] = column
-                file_rows.flush()
+        there = positions[self.locators[positions] != MISSING]
+        locators, count = self.locators[there], len(self.locators)
+        known = np.asarray(self.index.digests(locators, self.output))
+        for name, column in (("rows", self.index.portable(locators)), ("digests", known)):
+            shape = (count, *column.shape[1:])
+            rows = np.memmap(f"{path}.{name}", column.dtype, "r+", shape=shape)
+            rows[there] = column
 
 
 def as_slice(positions: Array) -> slice | None:

@@ -101,6 +101,12 @@ class StageRun:
         self._repair = repair
         self.check_mutation = False
         """Whether workers identify arguments again after each call."""
+        self.executor = ""
+        """What runs it; empty as long as there was nothing to run."""
+        self.reason = ""
+        """Why that was chosen; empty where the user has."""
+        self.is_chosen = False
+        """Whether that was chosen from what has been measured."""
         self.fail_fast = False
         """Whether a failure is a reason to start no more calls."""
         self.begun: Callable[[int, int], None] | None = None

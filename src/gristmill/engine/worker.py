@@ -60,7 +60,7 @@ def busy_seconds() -> float:
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where batches run."""
 
     stop: threading.Event
@@ -84,39 +84,39 @@ class StageWorker:
         Where results go.
     claims
         Claims on calls below a computed one.
-    place
+    site
         Where they run.
     """
 
-    def __init__(self, job: Job, stores: Stores, claims: Claims, place: Place) -> None:
+    def __init__(self, job: Job, stores: Stores, claims: Claims, site: Site) -> None:
         self.job = job
         chunked = [source for source in job.sources.values() if isinstance(source, ChunkedSource)]
         self.stores = stores
         self.claims = claims
-        self._stop = place.stop
-        self.portable = place.portable
+        self._stop = site.stop
+        self.portable = site.portable
         self.block_items = 1
-        most = BLOCK_ITEMS if place.lanes is None else MOST_CONCURRENT
+        most = BLOCK_ITEMS if site.lanes is None else MOST_CONCURRENT
         self.most_items = min([most, *(source.most_items for source in chunked)])
         """Largest block: an array that is read as the calls run must not be in memory as a whole."""
         self.depth_first = False
         """Whether a large array goes from node to node: then one index after the other, to hold only one."""
-        self._is_concurrent = place.lanes is not None
+        self._is_concurrent = site.lanes is not None
         self._attempts: Mapping[tuple[int, int], int] = {}
         """How often calls have been made before, by step and position, in processes that have been ended."""
         manner = Manner(
             job.check_mutation,
             job.timed,
-            place.seat,
+            site.seat,
             lambda step, position: self._attempts.get((step, position), 0),
-            interruptible=place.lanes is None and not place.portable,
-            stop=place.stop,
+            interruptible=site.lanes is None and not site.portable,
+            stop=site.stop,
         )
 
         def make(node: Node, parameters: Sequence[str], storage: Any, step: int, *, feeds: bool) -> Caller:
-            if place.lanes is None:
+            if site.lanes is None:
                 return Caller(node, parameters, storage, manner, step, feeds=feeds)
-            lanes = place.lanes(node)
+            lanes = site.lanes(node)
             return ConcurrentCaller(
                 *(node, parameters, storage, manner, step), feeds=feeds, lanes=lanes, fail_fast=job.fail_fast
             )

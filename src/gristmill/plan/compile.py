@@ -1,6 +1,6 @@
 """Compile: a graph and inputs become a plan, and bad input an error, before anything runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from gristmill.plan.stage import (
 )
 
 Array = np.ndarray[Any, Any]
+Executors = Callable[[Sequence[str], bool], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class Plan:
     """Names of those axes."""
     fixed: Mapping[str, int | slice] = field(default_factory=dict)
     """Of some axes, which indices are wanted; all of the others."""
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """The outer output that stands for each output of a nested graph."""
 
     def unwanted(self, space: Space) -> Array | None:
         """Mask of the positions of a space that are not wanted, or None where all are.
@@ -134,7 +137,7 @@ def compile_plan(
     inputs: Mapping[str, Any],
     outputs: Sequence[str] | None = None,
     *,
-    executors: Mapping[str, object] | None = None,
+    executors: Executors = lambda _outputs, _is_mapped: None,
     fuse: bool = True,
 ) -> Plan:
     """Compile what `outputs` need.
@@ -148,7 +151,7 @@ def compile_plan(
     outputs
         Names wanted; all leaves by default.
     executors
-        What runs each output; nodes with different ones are not fused.
+        Gives what runs a node, by its outputs and whether it is mapped; nodes with different ones are not fused.
     fuse
         Whether nodes without axes may share a stage; False lets independent ones run side by side.
 
@@ -167,15 +170,18 @@ def compile_plan(
     compiler = _Compiler(pruned, inputs)
     arguments = {node: compiler.arguments(node) for node in pruned.nodes}
     shapes, axes = _shapes(pruned.nodes, arguments, compiler.mapped)
-    chosen = dict(executors or {})
-    chosen |= {name: chosen[owner] for name, owner in whole.owners.items() if owner in chosen}
-    stages = _stages(pruned, arguments, (axes, shapes), chosen, fuse=fuse)
+
+    def executor(node: Node) -> object:
+        outputs = [whole.owners.get(name, name) for name in node.output_names]
+        return executors(outputs, bool(node.mapspec and node.mapspec.axes))
+
+    stages = _stages(pruned, arguments, (axes, shapes), executor, fuse=fuse)
     for constant in compiler.whole.values():
         _ = constant.digest
     for mapped in compiler.mapped.values():
         _ = mapped.digests
     wanted = tuple(name for name in wanted if name in pruned.outputs)
-    return Plan(pruned, wanted, stages, compiler.mapped, given, shapes, axes)
+    return Plan(pruned, wanted, stages, compiler.mapped, given, shapes, axes, owners=whole.owners)
 
 
 class _Compiler:
@@ -303,7 +309,7 @@ def _stages(
     graph: Graph,
     arguments: Mapping[Node, tuple[Argument, ...]],
     spaces: tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[Extent, ...]]],
-    executors: Mapping[str, object],
+    executor: Callable[[Node], object],
     *,
     fuse: bool,
 ) -> tuple[Stage, ...]:
@@ -314,7 +320,7 @@ def _stages(
         own = _Draft(
             over,
             spaces[1][node.output_names[0]][: len(over)],
-            executors.get(node.output_names[0], executors.get("")),
+            executor(node),
             node.reduce is not None,
         )
         number = _stage_for(own, arguments[node], drafts, made, fuse=fuse)

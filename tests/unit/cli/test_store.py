@@ -81,6 +81,7 @@ def test_runs_and_one_of_them() -> None:
     text = said("show", oldest["run_id"][:8])
     assert text.startswith(f"run {oldest['run_id']}: done")
     assert "i=3" in text
+    assert "run by" in text
     assert json.loads(said("show", oldest["run_id"], "--json"))["state"] == "done"
 
 
@@ -98,6 +99,7 @@ def test_a_run_with_failures_says_which(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "run " + run_id + " of odds: done" in done.stdout
     assert "ValueError: 3 is odd" in done.stdout
+    assert "sequential (starting anything takes longer: " in done.stdout
 
 
 @pytest.mark.usefixtures("scene")

@@ -80,7 +80,16 @@ def test_another_order_of_axes_is_another_stage() -> None:
 
 
 def test_another_executor_is_another_stage() -> None:
-    assert stages(plan(A, B, executors={"b": "parallel", "": "sequential"})) == [("a",), ("b",)]
+    def executors(outputs: Sequence[str], is_mapped: bool) -> str:  # noqa: FBT001 - as it is called
+        return "parallel" if is_mapped and outputs == ["b"] else "sequential"
+
+    assert stages(plan(A, B, executors=executors)) == [("a",), ("b",)]
+
+
+def test_nodes_without_axes_share_a_stage_unless_they_are_to_run_side_by_side() -> None:
+    nodes = [node(lambda k: k, output_name=name) for name in ("p", "q", "r")]
+    assert stages(plan(*nodes, inputs={"k": 1})) == [("p", "q", "r")]
+    assert stages(plan(*nodes, inputs={"k": 1}, fuse=False)) == [("p",), ("q",), ("r",)]
 
 
 def test_every_stage_comes_after_those_it_reads() -> None:

@@ -39,6 +39,14 @@ class Transport(Protocol):
     """How many batches run at once."""
     bytes_piped: int
     """Bytes of messages and reports so far."""
+    is_direct: bool
+    """Whether a batch is done when it has been submitted, because it runs in the thread that submits it."""
+    is_shared: bool
+    """Whether a process that dies takes the batches of the others along: then suspects run first, and alone."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether batches are under way."""
 
     def free(self, stage: StageRun) -> int:
         """How many more batches of a stage can start now."""
@@ -65,6 +73,9 @@ class Transport(Protocol):
 
     def forget(self, stage: StageRun) -> None:
         """Take in that what the stage reads has moved."""
+
+    def extend(self, stage: StageRun, positions: Mapping[str, Array]) -> None:
+        """Take in that more elements of what the stage reads are there, by name the positions of those."""
 
     def close(self, *, kill: bool) -> None:
         """Give the slots back; with `kill`, end what still runs."""

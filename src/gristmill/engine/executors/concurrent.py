@@ -6,6 +6,7 @@ and records them as they end.
 
 import contextlib
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.executors.sequential import check_code
-from gristmill.engine.lanes import THREADS, Lanes, LoopLanes, ThreadLanes
+from gristmill.engine.lanes import THREADS, Lanes, LoopLanes
 from gristmill.engine.report import BatchReport
 from gristmill.engine.seat import LiveSeat, Underway
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
-from gristmill.engine.worker import Place, StageWorker
+from gristmill.engine.worker import Site, StageWorker
 from gristmill.errors import StoreError
 from gristmill.graph.node import Node
 from gristmill.storage.claims import Claims
@@ -36,25 +37,36 @@ class ConcurrentTransport:
     stores
         Where results go.
     threads
-        How many functions run at once.
+        Where functions run.
     coroutines
         How many coroutines run at once.
+    stop
+        Set when nothing more may be started: by this transport, or by `threads`.
     """
 
     width = 1  # a stage has one batch at a time, of as many calls as run at once, and then the next beside its rest
     bytes_piped = 0
+    is_direct = False
+    is_shared = False
 
-    def __init__(self, name: str, stores: Stores, threads: int, coroutines: int) -> None:
+    def __init__(
+        self, name: str, stores: Stores, threads: Lanes, coroutines: int, stop: threading.Event
+    ) -> None:
         self.name = name
         self._stores = stores
-        self._threads = ThreadLanes(threads)
+        self._threads = threads
         self._coroutines = coroutines
         self._loop: LoopLanes | None = None
-        self._stop = threading.Event()
+        self._stop = stop
         self._lock = threading.Lock()
         self._idle: dict[int, list[StageWorker]] = {}
         self._busy: dict[bool, int] = {False: 0, True: 0}
         """Items under way, in threads and as coroutines."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether calls are under way."""
+        return any(self._busy.values())
 
     def free(self, stage: StageRun) -> int:
         """How many more batches can start now: one, while less than that waits for room in the lanes."""
@@ -93,6 +105,9 @@ class ConcurrentTransport:
     def forget(self, stage: StageRun) -> None:
         """Do nothing: the worker reads through the stage itself."""
 
+    def extend(self, stage: StageRun, positions: Mapping[str, Array]) -> None:
+        """Do nothing: the worker reads through the stage itself."""
+
     def close(self, *, kill: bool) -> None:
         """Commit what is left; with `kill`, start no more calls. Threads that still run are left alone."""
         if kill:
@@ -113,13 +128,15 @@ class ConcurrentTransport:
         missing: Missing,
         future: "Future[BatchReport]",
     ) -> None:
-        report, failure = None, None
+        report: BatchReport | None = None
+        failure: BaseException | None = None
         try:
             report = worker.run(
                 positions, fresh=missing.fresh, entitled=missing.below, distrusted=missing.distrusted
             )
         except BaseException as error:  # noqa: BLE001 - the future carries it to the loop
             failure = error
+        failure = failure or self._threads.fault  # what had ended before that is committed
         with self._lock:
             self._busy[_is_async(stage)] -= len(positions)
             self._idle.setdefault(stage.stage.number, []).append(worker)
@@ -140,8 +157,8 @@ class ConcurrentTransport:
         if is_new:
             check_code(stage)
         seat = LiveSeat(stage.begun) if stage.begun is not None else None
-        place = Place(self._stop, lanes=self._lanes, seat=seat)
-        return StageWorker(stage.job, self._stores, claims, place)
+        site = Site(self._stop, lanes=self._lanes, seat=seat)
+        return StageWorker(stage.job, self._stores, claims, site)
 
     def _lanes(self, node: Node) -> Lanes:
         if not node.is_async:

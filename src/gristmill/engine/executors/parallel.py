@@ -10,32 +10,26 @@ import functools
 import os
 import pickle
 import signal
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import cloudpickle
 import numpy as np
 from loky.process_executor import ProcessPoolExecutor
 
 from gristmill.engine import watchdog
-from gristmill.engine.deliver import Shared, as_form
 from gristmill.engine.executors.base import SlotDiedError
-from gristmill.engine.job import Job
-from gristmill.engine.process import BatchMessage, StaleCodeError, Surroundings, run_batch
+from gristmill.engine.executors.jobs import JobFiles, is_by_value
+from gristmill.engine.process import BatchMessage, StaleCodeError, run_batch
 from gristmill.engine.report import BatchReport
 from gristmill.engine.seat import Table, Underway
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
-from gristmill.errors import GristmillError, InputError
-from gristmill.identity.code.origin import Origin, origin
-from gristmill.plan.stage import Constant
+from gristmill.errors import GristmillError
 from gristmill.storage.claims import Claims
 
 Array = np.ndarray[Any, Any]
@@ -178,6 +172,8 @@ class ParallelTransport:
     """
 
     name = "parallel"
+    is_direct = False
+    is_shared = False
 
     def __init__(self, stores: Stores, width: int) -> None:
         self._stores = stores
@@ -185,11 +181,16 @@ class ParallelTransport:
         self.bytes_piped = 0
         self._slots: list[_Slot] = []
         self._idle: list[_Slot] = []
-        self._jobs: dict[int, Path] = {}
+        self._jobs = JobFiles(stores)
         self._running: dict[Future[BatchReport], _Slot] = {}
         self._table: Table | None = None
         self._rows: dict[_Slot, int] = {}
         """The row of each slot in the table; none has one where there is no room for a table."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether processes run batches."""
+        return bool(self._running)
 
     def free(self, stage: StageRun) -> int:
         """How many more batches can start now."""
@@ -203,9 +204,8 @@ class ParallelTransport:
         self, stage: StageRun, positions: Array, claims: Claims, missing: Missing
     ) -> "Future[BatchReport]":
         """Send a batch to an idle worker."""
-        self.prepare(stage)
+        job = self._jobs.path(stage)
         slot = self._idle.pop() if self._idle else self._new_slot()
-        job = self._jobs[stage.stage.number]
         seat = (str(self._table.path), self._rows[slot]) if self._table is not None else None
         message = BatchMessage.of(
             self._stores.spec, str(job), positions, friend=claims.owner, missing=missing, seat=seat
@@ -223,8 +223,7 @@ class ParallelTransport:
         InputError
             An input, or what a function refers to, cannot be pickled.
         """
-        if stage.stage.number not in self._jobs:
-            self._publish(stage, by_value=False)
+        self._jobs.path(stage)
 
     def processes(self) -> dict["Future[BatchReport]", int]:
         """Return the ids of the processes that run batches now."""
@@ -244,7 +243,11 @@ class ParallelTransport:
 
     def forget(self, stage: StageRun) -> None:
         """Publish the stage's job again before its next batch: what it reads has moved."""
-        self._jobs.pop(stage.stage.number, None)
+        self._jobs.forget(stage)
+
+    def extend(self, stage: StageRun, positions: Mapping[str, Array]) -> None:
+        """Take in that more elements of what the stage reads are there."""
+        self._jobs.extend(stage, positions)
 
     def close(self, *, kill: bool) -> None:
         """Keep idle processes warm for the next run; with `kill`, end those that still work."""
@@ -256,10 +259,7 @@ class ParallelTransport:
         self._slots, self._idle, self._rows = [], [], {}
         if self._table is not None:
             self._table.remove()
-        for job in self._jobs.values():
-            with contextlib.suppress(OSError):  # they go with the scratch directory at the latest
-                for file in job.parent.glob(f"{job.stem}*"):
-                    file.unlink(missing_ok=True)
+        self._jobs.close()
 
     def _new_slot(self) -> _Slot:
         if not self._slots and self._table is None:
@@ -342,98 +342,15 @@ class ParallelTransport:
         """Send code that the worker has in another version: first by value, then to a new process."""
         try:
             sent = Path(delivery.message.job)
-            number = delivery.stage.stage.number
-            if not sent.stem.endswith(_BY_VALUE):
-                if self._jobs.get(number) == sent:
-                    self._publish(delivery.stage, by_value=True)
-            else:
+            if is_by_value(sent):
                 delivery.check_hope(stale)
-                if self._jobs.get(number) == sent:
-                    self._publish(delivery.stage, by_value=False)
                 delivery = replace(delivery, slot=self._replaced(delivery.slot), fresh_process=True)
-            self._send(replace(delivery, message=replace(delivery.message, job=str(self._jobs[number]))))
+            job = self._jobs.instead(delivery.stage, sent)
+            self._send(replace(delivery, message=replace(delivery.message, job=str(job))))
         except BaseException as error:  # noqa: BLE001 - this runs in a thread of loky's; the future carries it
             self._idle.append(delivery.slot)
             delivery.answer.set_exception(error)
 
-    def _publish(self, stage: StageRun, *, by_value: bool) -> Path:
-        """Write the job of a stage, its inputs included, to files that the workers read."""
-        here = pickle.dumps(Surroundings.here())
-        name = f"{os.urandom(6).hex()}{_BY_VALUE if by_value else ''}"
-        try:
-            path = self._write(stage.job, here, name, by_value=by_value)
-        except OSError as error:
-            if not self._stores.kept.move_scratch(error):
-                raise
-            path = self._write(stage.job, here, name, by_value=by_value)
-        self._jobs[stage.stage.number] = path
-        return path
-
-    def _write(self, job: Job, here: bytes, name: str, *, by_value: bool) -> Path:
-        path = self._stores.kept.scratch / f"{name}.job"
-        sources = {
-            source_name: source.publish(path.with_name(f"{name}-{k}"))
-            for k, (source_name, source) in enumerate(job.sources.items())
-        }
-        path.write_bytes(here + _pickled(replace(job, sources=sources), by_value=by_value))
-        return path
-
 
 _SLOTS_TRIED = 3
 """How many processes may turn out to be dead before a batch is given back."""
-
-_BY_VALUE = "-v"
-"""Ends the name of a job that carries the code of its functions."""
-
-
-def _pickled(job: Job, *, by_value: bool) -> bytes:
-    with _REGISTRY:
-        registered = cloudpickle.list_registry_pickle_by_value()
-        modules = [m for m in _own_modules() if m.__name__ not in registered] if by_value else []
-        for module in modules:
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            data: bytes = cloudpickle.dumps(job, protocol=5)
-        except Exception as error:
-            raise _unsendable(job, error) from error
-        finally:
-            for module in modules:
-                cloudpickle.unregister_pickle_by_value(module)
-    return data
-
-
-def _unsendable(job: Job, error: Exception) -> InputError:
-    """Say what of a job cannot be pickled."""
-    way_out = "run this with the executor 'sequential'"
-    for task in job.tasks:
-        for argument in task.arguments:
-            if isinstance(argument, Constant) and isinstance(as_form(argument.given.value), Shared):
-                kind = type(argument.given.value).__qualname__
-                return InputError(
-                    f"{argument.given.name} cannot be sent to a worker process, since a {kind} cannot be pickled; "
-                    f"{way_out}, or let a node make it: node(..., cache=False, version='1')"
-                )
-        try:
-            cloudpickle.dumps(task.node, protocol=5)
-        except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything
-            return InputError(
-                f"the function {task.node.name} cannot be sent to a worker process, since something that it refers to "
-                f"cannot be pickled ({error}); {way_out}, or pass that as an argument"
-            )
-    return InputError(f"what this stage needs cannot be sent to a worker process ({error}); {way_out}")
-
-
-_REGISTRY = threading.Lock()  # cloudpickle's list of modules that go by value is one for the process
-
-
-def _own_modules() -> list[Any]:
-    """The user's own modules, as far as they are loaded: whatever a function reads of them goes by value."""
-    loaded: list[tuple[str, Any]] = list(sys.modules.items())  # some put what is no module there
-    named = [
-        (name, module) for name, module in loaded if isinstance(module, ModuleType) and name != "__main__"
-    ]
-    return [module for name, module in named if not _is_ours(name) and origin(name) is Origin.OWN]
-
-
-def _is_ours(name: str) -> bool:
-    return name.partition(".")[0] == __name__.partition(".")[0]

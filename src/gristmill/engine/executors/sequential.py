@@ -1,16 +1,19 @@
 """Sequential: batches run in the calling thread."""
 
 import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from gristmill.engine.lanes import BUSY
 from gristmill.engine.report import BatchReport
 from gristmill.engine.seat import LiveSeat, Underway
 from gristmill.engine.stagerun import Missing, StageRun
 from gristmill.engine.stores import Stores
-from gristmill.engine.worker import Place, StageWorker
+from gristmill.engine.worker import Site, StageWorker
 from gristmill.errors import GristmillError
 from gristmill.storage.claims import Claims
 
@@ -33,16 +36,47 @@ def check_code(stage: StageRun) -> None:
             )
 
 
-class SequentialTransport:
-    """Runs each batch at once, where it is submitted."""
+def _at_once(batch: Callable[[], BatchReport]) -> BatchReport:
+    return batch()
 
-    name = "sequential"
+
+class SequentialTransport:
+    """Runs each batch at once, where it is submitted.
+
+    Parameters
+    ----------
+    stores
+        Where results go.
+    is_beside
+        Tells whether other batches run meanwhile: then an engine that a call starts runs in the call.
+    name
+        What events and run records call it.
+    call
+        Calls a batch, in this thread, and returns what it returns.
+    """
+
     width = 1
     bytes_piped = 0
+    is_direct = True
+    is_shared = False
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        is_beside: Callable[[], bool],
+        name: str = "sequential",
+        call: Callable[[Callable[[], BatchReport]], BatchReport] = _at_once,
+    ) -> None:
+        self.name = name
+        self._is_beside = is_beside
+        self._call = call
         self._stores = stores
         self._workers: dict[int, StageWorker] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Return False: what has been submitted is done."""
+        return False
 
     def free(self, stage: StageRun) -> int:
         """One batch at a time: when it has been submitted, it is done."""
@@ -63,16 +97,23 @@ class SequentialTransport:
         if worker is None:
             check_code(stage)
             seat = LiveSeat(stage.begun) if stage.begun is not None else None
-            worker = StageWorker(stage.job, self._stores, claims, Place(threading.Event(), seat=seat))
+            worker = StageWorker(stage.job, self._stores, claims, Site(threading.Event(), seat=seat))
             self._workers[stage.stage.number] = worker
         future: Future[BatchReport] = Future()
+        busy = BUSY.set(BUSY.get() or self._is_beside())
         try:
-            report = worker.run(
-                positions, fresh=missing.fresh, entitled=missing.below, distrusted=missing.distrusted
+            batch = partial(
+                worker.run,
+                positions,
+                fresh=missing.fresh,
+                entitled=missing.below,
+                distrusted=missing.distrusted,
             )
-            future.set_result(report)
+            future.set_result(self._call(batch))
         except Exception as error:  # noqa: BLE001 - the future carries it to the loop
             future.set_exception(error)
+        finally:
+            BUSY.reset(busy)
         return future
 
     def processes(self) -> dict["Future[BatchReport]", int]:
@@ -87,6 +128,9 @@ class SequentialTransport:
         """Do nothing: time limits are kept where the calls are made."""
 
     def forget(self, stage: StageRun) -> None:
+        """Do nothing: the worker reads through the stage itself."""
+
+    def extend(self, stage: StageRun, positions: Mapping[str, Array]) -> None:
         """Do nothing: the worker reads through the stage itself."""
 
     def close(self, *, kill: bool) -> None:

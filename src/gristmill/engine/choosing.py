@@ -1,0 +1,89 @@
+"""What `"auto"` chooses, and why: from what has been measured of a stage's calls so far."""
+
+from collections.abc import Container
+from dataclasses import dataclass, replace
+
+from gristmill.engine.batches import BatchSizer
+from gristmill.engine.specs import ExecutorSpec
+from gristmill.engine.stagerun import StageRun
+
+PROCESS_SECONDS = 0.5
+"""Estimated work from which `"auto"` starts processes: they take about this long to come up."""
+
+THREAD_SECONDS = 0.02
+"""Estimated work from which it starts threads."""
+
+WAITING_SHARE = 0.2
+"""Share of CPU time in the wall time of calls below which they are taken to wait, so that threads help."""
+
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs the rest of a stage, and why."""
+
+    spec: ExecutorSpec
+    reason: str
+    """As a person reads it; empty where the user has chosen."""
+    is_final: bool = True
+    """Whether anything had been measured, if that was needed."""
+
+
+def decide(
+    run: StageRun, width: int | None, known: BatchSizer, left: int, made: Container[ExecutorSpec]
+) -> Choice:
+    """Choose: coroutines on a loop, calls that wait in threads, and processes once the rest is worth starting them.
+
+    A reduction goes where the map went; so does the last call that is left, which may be one that has killed a process.
+
+    Parameters
+    ----------
+    run
+        The stage.
+    width
+        How many workers, where that was given.
+    known
+        What has been measured of its calls.
+    left
+        How many calls there still are.
+    made
+        What runs other stages already.
+    """
+    parallel = ExecutorSpec("parallel", width)
+    alone = Choice(ExecutorSpec("sequential"), "a single call is left", is_final=False)
+    if left < 2 and run.stage.axes and parallel not in made:
+        return alone
+    if any(step.node.is_async for step in run.stage.steps):
+        return Choice(ExecutorSpec("async", width), "a coroutine function")
+    if known.seconds_per_item is not None:
+        return _measured(known.seconds_per_item, known.busy_share, left, parallel, is_there=parallel in made)
+    if parallel in made:
+        return Choice(parallel, "processes run another stage already")
+    return alone if left < 2 else replace(alone, reason="nothing has been measured yet")
+
+
+def _measured(
+    seconds: float, share: float | None, left: int, parallel: ExecutorSpec, *, is_there: bool
+) -> Choice:
+    each, work = f"{lasting(seconds)} each, {left:,} left", seconds * left
+    if share is not None and share < WAITING_SHARE and work > THREAD_SECONDS:
+        return Choice(ExecutorSpec("threaded", parallel.width), f"calls wait: {share:.0%} CPU of {each}")
+    if work > PROCESS_SECONDS:
+        return Choice(parallel, f"calls compute: {each}")
+    if is_there:
+        return Choice(parallel, f"processes run already: {each}")
+    return Choice(ExecutorSpec("sequential"), f"starting anything takes longer: {each}")
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration to two digits.
+
+    Examples
+    --------
+    >>> lasting(0.0512), lasting(2.5e-6), lasting(130), lasting(0)
+    ('51 ms', '2.5 µs', '130 s', '0 µs')
+    """
+    size, unit = next((one for one in _UNITS if seconds >= one[0]), _UNITS[-1])
+    number = seconds / size
+    return f"{number:.0f} {unit}" if number >= 10 or not number else f"{number:.2g} {unit}"
