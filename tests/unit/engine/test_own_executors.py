@@ -1,5 +1,6 @@
 """Executors that the user made: where they run calls, how many at once, and what happens when they fail."""
 
+import asyncio
 import multiprocessing
 import os
 import pickle
@@ -54,6 +55,20 @@ def test_calls_run_in_the_threads_of_a_pool_of_threads(log: CallLog) -> None:
         assert result["y"].tolist() == [2 * x for x in range(20)]
         assert pool.submit(doubled, 4).result() == 8  # it has not been shut down
     assert places(log) == {(str(os.getpid()), "mine")}
+
+
+def test_coroutine_functions_run_on_a_loop_beside_a_pool_of_threads() -> None:
+    async def waits(x: int) -> str:
+        await asyncio.sleep(0.001)
+        return threading.current_thread().name
+
+    def then(waits: str) -> tuple[str, str]:
+        return waits, threading.current_thread().name.partition("_")[0]
+
+    pipeline = Pipeline([node(waits, mapspec="x[i] -> waits[i]"), node(then, mapspec="waits[i] -> then[i]")])
+    with ThreadPoolExecutor(2, thread_name_prefix="mine") as pool:
+        result = pipeline.map({"x": range(5)}, map_executor=pool)
+    assert set(result["then"]) == {("gristmill-loop", "mine")}
 
 
 def test_calls_run_in_the_thread_that_maps_if_submit_runs_them(log: CallLog) -> None:
