@@ -1,5 +1,6 @@
 """Executors that the user made: where they run calls, how many at once, and what happens when they fail."""
 
+import asyncio
 import multiprocessing
 import os
 import pickle
@@ -54,6 +55,20 @@ def test_calls_run_in_the_threads_of_a_pool_of_threads(log: CallLog) -> None:
         assert result["y"].tolist() == [2 * x for x in range(20)]
         assert pool.submit(doubled, 4).result() == 8  # it has not been shut down
     assert places(log) == {(str(os.getpid()), "mine")}
+
+
+def test_coroutine_functions_run_on_a_loop_beside_a_pool_of_threads() -> None:
+    async def waits(x: int) -> str:
+        await asyncio.sleep(0.001)
+        return threading.current_thread().name
+
+    def then(waits: str) -> tuple[str, str]:
+        return waits, threading.current_thread().name.partition("_")[0]
+
+    pipeline = Pipeline([node(waits, mapspec="x[i] -> waits[i]"), node(then, mapspec="waits[i] -> then[i]")])
+    with ThreadPoolExecutor(2, thread_name_prefix="mine") as pool:
+        result = pipeline.map({"x": range(5)}, map_executor=pool)
+    assert set(result["then"]) == {("gristmill-loop", "mine")}
 
 
 def test_calls_run_in_the_thread_that_maps_if_submit_runs_them(log: CallLog) -> None:
@@ -249,15 +264,24 @@ def test_a_pool_that_breaks_ends_the_map_and_what_was_finished_is_kept(log: Call
     assert again["y"].tolist() == [2 * x for x in range(200) if x != 7]
 
 
-def test_a_pool_that_heals_loses_only_the_call_that_kills(log: CallLog) -> None:
-    with_healing = Healing()
+def test_a_pool_that_heals_loses_only_the_calls_that_kill() -> None:
+    """A death fails what runs beside it, too: nobody is blamed for that, however often it happens."""
+
+    def risky(x: int) -> int:
+        time.sleep(0.05)  # others run meanwhile
+        if x % 3 == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 2 * x
+
+    healing = Healing()
+    mapped = Pipeline([node(risky, output_name="y", mapspec="x[i] -> y[i]")])
     try:
-        result = deadly(log).map({"x": range(40)}, map_executor=with_healing, on_error="continue")
+        result = mapped.map({"x": range(9)}, map_executor=healing, on_error="continue")
     finally:
-        with_healing.shutdown()
-    assert [error.index for error in result.errors] == [(7,)]
-    assert isinstance(result.errors[0].error, WorkerDiedError)
-    assert [y for y in result["y"].tolist() if y is not None] == [2 * x for x in range(40) if x != 7]
+        healing.shutdown()
+    assert [error.index for error in result.errors] == [(1,), (4,), (7,)]
+    assert {type(error.error) for error in result.errors} == {WorkerDiedError}
+    assert [y for y in result["y"].tolist() if y is not None] == [2 * x for x in range(9) if x % 3 != 1]
 
 
 def test_a_map_in_a_process_of_a_pool_adds_no_processes(log: CallLog, processes: Any) -> None:
