@@ -4,6 +4,7 @@ from benchmarks.case import Case, Runner
 from benchmarks.cases import (
     arrays,
     cold,
+    executors,
     hashing,
     imports,
     ledger,
@@ -19,6 +20,7 @@ CASES: tuple[Case, ...] = (
     *cold.CASES,
     *product.CASES,
     *parallel.CASES,
+    *executors.CASES,
     *arrays.CASES,
     *hashing.CASES,
     *imports.CASES,

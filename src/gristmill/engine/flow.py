@@ -63,10 +63,13 @@ class Held:
 
     def hold(self, positions: Array) -> None:
         """Take in more of them."""
-        self.positions = np.union1d(self.positions, positions)
+        self.positions = np.union1d(self.positions, positions) if len(self.positions) else positions
 
     def release(self, run: StageRun, under_way: Mapping[str, StageRun]) -> Array:
         """Take out those of which everything is there, or will never be, and return them."""
+        if not under_way:
+            free, self.positions = self.positions, self.positions[:0]
+            return free
         started = time.monotonic()
         there = is_there(run, self.positions, under_way)
         free, self.positions = self.positions[there], self.positions[~there]

@@ -263,18 +263,18 @@ class Loop:
         self._release(active)
         return active
 
-    def _release(self, active: Active) -> Array:
-        """Look up and queue what can be run of a stage; return what was found."""
+    def _release(self, active: Active) -> tuple[Array, Array]:
+        """Look up and queue what can be run of a stage; return it, and what is missing of it."""
         run = active.run
         under_way = self._under_way(run.stage)
         free = active.held.release(run, under_way)
         active.flows |= bool(under_way)
-        if active.transport is not None and active.flows:
+        if active.transport is not None and active.flows and len(free):
             active.transport.extend(run, taken(run, free, run.sources))
         missing = run.examine(free, files=True)
         self._enqueue(active, missing)
         active.found += len(free) - len(missing.positions)
-        return np.setdiff1d(free, missing.positions, assume_unique=True)
+        return free, missing.positions
 
     def _under_way(self, stage: Stage) -> dict[str, StageRun]:
         """What is not complete of what a stage reads."""
@@ -362,7 +362,7 @@ class Loop:
             if active.left or not active.held.is_due:
                 return True
         if len(active.held):
-            found = self._release(active)
+            found = np.setdiff1d(*self._release(active), assume_unique=True)
             self._landed(active, found)
             self._settle(active)
             if len(found):
