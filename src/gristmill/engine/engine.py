@@ -52,10 +52,11 @@ class Engine:
     any object with a method `submit` like that of `concurrent.futures.Executor`. It is used again by every run, and
     never shut down."""
     map_executor: Specs = "auto"
-    """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest. A width may follow the
-    name: `"threaded:100"`."""
+    """Runs the indices of a map: any of these. A mapping gives output names their own, with `""` for the rest. A width
+    may follow the name: `"threaded:100"`."""
     max_workers: int | None = None
-    """How many calls run at once; by default as many as CPUs in processes, 32 in threads, and 1,000 coroutines."""
+    """How many calls run at once; by default as many as CPUs in processes, 32 in threads, and 1,000 coroutines. In an
+    executor of your own never more than that says that it has workers."""
     check_mutation: bool = False
     """Whether arguments are identified again after each call: one that changed them fails. Without it they are
     private copies, or arrays that cannot be written to, so that nobody else sees a change."""
