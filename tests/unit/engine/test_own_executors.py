@@ -437,6 +437,7 @@ def test_what_cannot_be_sent_is_an_error_that_says_what(processes: Any) -> None:
         Pipeline([locked]).map({"x": [1]}, map_executor=processes)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12
 def test_forked_processes_work_too(log: CallLog) -> None:
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
         for _ in range(2):
