@@ -16,21 +16,28 @@ from gristmill.errors import GristmillError
 
 
 class _Task:
-    """One call, as the executor gets it."""
+    """One call, as the executor gets it; it is made once, even if the executor runs the task again."""
 
     def __init__(self, job: Callable[[], object], context: contextvars.Context) -> None:
-        self.has_begun = False
-        self._job = job
+        self._jobs = [job]
         self._context = context
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the call has been made, or is being made."""
+        return not self._jobs
 
     def __call__(self) -> None:
         """Run the call."""
-        self.has_begun = True
-        self._context.run(self._run)
+        try:
+            job = self._jobs.pop()
+        except IndexError:  # another thread has taken it
+            return
+        self._context.run(self._run, job)
 
-    def _run(self) -> None:
+    def _run(self, job: Callable[[], object]) -> None:
         BUSY.set(True)
-        self._job()
+        job()
 
 
 class BorrowedLanes:

@@ -56,10 +56,11 @@ class Engine:
     any object with a method `submit` like that of `concurrent.futures.Executor`. It is used again by every run, and
     never shut down."""
     map_executor: Specs = "auto"
-    """Runs the indices of a map; a mapping gives output names their own, with `""` for the rest. A width may follow the
-    name: `"threaded:100"`."""
+    """Runs the indices of a map: any of these. A mapping gives output names their own, with `""` for the rest. A width
+    may follow the name: `"threaded:100"`."""
     max_workers: int | None = None
-    """How many calls run at once; by default as many as CPUs in processes, 32 in threads, and 1,000 coroutines."""
+    """How many calls run at once; by default as many as CPUs in processes, 32 in threads, and 1,000 coroutines. In an
+    executor of your own never more than that says that it has workers."""
     on_worker_death: OnWorkerDeath = "retry"
     """What becomes of a call whose process dies: it is made again, and given up when two processes that ran nothing
     else have died of it (`"retry"`), or it fails at once (`"fail"`). Other calls of the process are made again."""

@@ -193,6 +193,37 @@ def test_an_executor_that_takes_no_more_ends_the_map_and_what_was_finished_is_ke
     assert pipeline.map({"x": range(20)}).stats.cached == made
 
 
+def test_a_task_that_an_executor_runs_twice_is_one_call(log: CallLog) -> None:
+    class Twice(Bare):
+        def submit(self, function: Any, /, *arguments: Any) -> Any:
+            super().submit(function, *arguments).result()
+            return super().submit(function, *arguments)
+
+    executor = Twice()
+    result = logging(log).map({"x": range(10)}, map_executor=executor)
+    executor.shutdown()
+    assert result["y"].tolist() == [2 * x for x in range(10)]
+    assert len(log.calls()) == 10
+
+
+def lose(*_: Any) -> None:
+    """Stands in for a task that is never run."""
+
+
+def test_a_task_that_an_executor_loses_ends_the_map(log: CallLog) -> None:
+    class Losing(Bare):
+        def submit(self, function: Any, /, *arguments: Any) -> Any:
+            return super().submit(function if len(log.calls()) < 4 else lose, *arguments)
+
+    executor = Losing()
+    pipeline = logging(log)
+    with pytest.raises(GristmillError, match=r"took no more calls .*it did not run them"):
+        pipeline.map({"x": range(10)}, map_executor=executor, max_workers=1)
+    executor.shutdown()
+    assert len(log.take()) == 4
+    assert pipeline.map({"x": range(10)}).stats.cached == 4
+
+
 def test_a_batch_that_is_cancelled_ends_the_map(log: CallLog) -> None:
     class Cancelling(Pickling):
         tasks = 0
@@ -406,6 +437,7 @@ def test_what_cannot_be_sent_is_an_error_that_says_what(processes: Any) -> None:
         Pipeline([locked]).map({"x": [1]}, map_executor=processes)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12
 def test_forked_processes_work_too(log: CallLog) -> None:
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
         for _ in range(2):
