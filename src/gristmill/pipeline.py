@@ -5,23 +5,15 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from gristmill.engine.causes import Causes
-from gristmill.engine.engine import Engine, Execution
+from gristmill.engine.engine import Engine
 from gristmill.engine.faults import OnStoreError
-from gristmill.engine.interrupts import Interrupts, guarded
-from gristmill.engine.linking import Linker
 from gristmill.engine.mapped import MappedOutput
-from gristmill.engine.recording import Recorder
-from gristmill.engine.report import Failure
-from gristmill.engine.sources import OutputSource
-from gristmill.engine.stagerun import StageRun
-from gristmill.engine.stores import Stores
 from gristmill.errors import GraphError, InputError
+from gristmill.evaluation import Evaluation, Level, OnError
 from gristmill.events import Callback
 from gristmill.explain.findings import explain
 from gristmill.explain.planned import RunPlan, outline
@@ -37,18 +29,12 @@ from gristmill.graph.options import check_names
 from gristmill.graph.wording import did_you_mean, joined
 from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
-from gristmill.identity.types import Digest
+from gristmill.observe.progress import shown
 from gristmill.plan.compile import Plan, compile_plan
-from gristmill.plan.inputs import GivenOutput
-from gristmill.result import MapResult, Stats, labels, lazy
-from gristmill.storage.claims import NESTED
+from gristmill.result import MapResult
 from gristmill.store import Store
 
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
-
-Array = np.ndarray[Any, Any]
-
-OnError = Literal["raise", "continue"]
 
 _DEFAULT: Any = object()
 _OPTIONS = (
@@ -56,7 +42,6 @@ _OPTIONS = (
     *("versions", "own_modules", "library_modules"),
 )
 """What `Pipeline` takes besides the nodes and the store."""
-_HEALING = Engine(map_executor="sequential")
 
 
 class Pipeline:
@@ -375,7 +360,7 @@ class Pipeline:
         engine = _with_options(self.engine, options)
         _check_choice("on_store_error", on_store_error, OnStoreError)
         plan = self._compile(self.graph, inputs or {}, output_name, engine, "node")
-        result = self._execute(plan, engine, "node", ("raise", on_store_error), self.callbacks, record=record)
+        result = self._evaluation(plan, engine, "node", "raise", on_store_error, record=record).run()
         return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
 
     def __call__(self, output_name: str, /, **inputs: Any) -> Any:
@@ -427,8 +412,22 @@ class Pipeline:
         engine = _with_options(self.engine, options)
         plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
         plan = replace(plan, fixed=_checked_indices(plan, fixed_indices or {}))
-        callbacks = (*self.callbacks, *_progress(progress))
-        return self._execute(plan, engine, "map", (on_error, on_store_error), callbacks, record=True)
+        evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
+        return evaluation.run(callbacks=shown(progress))
+
+    def _evaluation(
+        self,
+        plan: Plan,
+        engine: Engine,
+        level: Level,
+        on_error: OnError,
+        on_store_error: OnStoreError,
+        *,
+        record: bool,
+    ) -> Evaluation:
+        return Evaluation(
+            plan, engine, self.store, level, on_error, on_store_error, self.callbacks, self.name, record
+        )
 
     def explain(
         self,
@@ -502,71 +501,6 @@ class Pipeline:
         wanted = [output_name] if isinstance(output_name, str) else output_name
         fuse = engine.specs[level][""].kind in {"sequential", "auto"}
         return compile_plan(graph, inputs, wanted, executors=engine.specs["map"], fuse=fuse)
-
-    def _execute(
-        self,
-        plan: Plan,
-        engine: Engine,
-        level: str,
-        choices: tuple[OnError, OnStoreError],
-        callbacks: Sequence[Callback],
-        *,
-        record: bool,
-    ) -> MapResult:
-        with Interrupts():
-            store, private, stores = self._open_stores(plan)
-            linker = Linker(plan, store.storage)
-            recorder = self._recorder(plan, store) if record else None
-
-            def landed(run: StageRun, positions: Array) -> Sequence[tuple[str, int]]:
-                lost = linker.landed(run, positions)
-                if recorder is not None:
-                    recorder.landed(run)
-                return lost
-
-            try:
-                execution = engine.execute(
-                    plan,
-                    stores,
-                    level=level,
-                    on_error=choices[0],
-                    on_store_error=choices[1],
-                    callbacks=[*callbacks, recorder] if recorder is not None else callbacks,
-                    on_landed=landed,
-                )
-            except BaseException as error:
-                if recorder is not None:
-                    recorder.end(None, error=error, views={})
-                raise
-            views = linker.finish()
-            outcome = execution.outcome
-            raised = outcome.failed[1].exception if outcome.failed is not None else None
-            pin = recorder.end(outcome, error=raised, views=views) if recorder is not None else None
-        if outcome.failed is not None:
-            stage, failure = outcome.failed
-            raise _explained(outcome.stages[stage.number], failure)
-        return _result(plan, stores, (store, private, pin), execution, views)
-
-    def _recorder(self, plan: Plan, store: Store) -> Recorder | None:
-        """What keeps the run record; a map inside a node is a part of what the outer map did."""
-        if self._store is None or store.storage.spec.readonly or NESTED.get():
-            return None
-        return Recorder(plan, store.storage, self.name)
-
-    @guarded  # what it imports, too: an import that is interrupted cannot always be tried again
-    def _open_stores(self, plan: Plan) -> tuple[Store, Store | None, Stores]:
-        store = self.store or Store.temporary()
-        private = Store.temporary() if Stores.needs_private(plan.graph.nodes) else None
-        if not store.storage.spec.readonly:
-            store.storage.remember_files(Memos.current)
-        own = {store.storage.spec.location, private.storage.spec.location if private else ""}
-        others = {
-            given.output.elements.storage.spec.location: given.output.elements.storage
-            for given in plan.inputs.values()
-            if isinstance(given, GivenOutput)
-        }
-        elsewhere = tuple(storage for place, storage in others.items() if place not in own)
-        return store, private, Stores(store.storage, private.storage if private else None, elsewhere)
 
 
 def _checked_indices(plan: Plan, fixed: Mapping[str, Any]) -> Mapping[str, int | slice]:
@@ -644,63 +578,3 @@ def _with_options(engine: Engine, options: Mapping[str, Any]) -> Engine:
                 f"there is no option {option!r}{did_you_mean(option, known)}; there are {joined(known)}"
             )
     return replace(engine, **options) if options else engine
-
-
-def _progress(wanted: bool | None) -> tuple[Callback, ...]:  # noqa: FBT001 - the option as it was given
-    if wanted is False:
-        return ()
-    from gristmill.observe.progress import ProgressCallback, is_interactive
-
-    if wanted is None and not is_interactive():
-        return ()
-    return (ProgressCallback(delay=0.0 if wanted else 1.0),)
-
-
-def _explained(run: StageRun, failure: Failure) -> BaseException:
-    """The user's exception, with a note that says which call it was."""
-    step = run.stage.steps[failure.step]
-    index = run.space.index(failure.position)
-    key = Digest(run.key(failure.step, failure.position))
-    where = f" at index {index}" if index else ""
-    error = failure.exception
-    error.add_note(f"in node {step.node.name} (output {joined(step.outputs)}){where}, call key {key}")
-    if error.__traceback__ is None and failure.traceback:
-        error.add_note(f"In the worker process:\n{failure.traceback.rstrip()}")
-    return error
-
-
-def _result(
-    plan: Plan, stores: Stores, keep: object, execution: Execution, views: Mapping[str, str]
-) -> MapResult:
-    stages = execution.outcome.stages
-    sources = {name: _source(stages, plan, name) for name in plan.outputs}
-
-    def mend(source: OutputSource, positions: Array, _alive: object = keep) -> None:
-        """Compute what is lost of an output again; a temporary store lives as long as its results."""
-        source.set_aside(positions)
-        again = _HEALING.execute(plan, stores, level="map", on_error="continue").outcome.stages
-        for name, other in sources.items():
-            found = _source(again, plan, name)
-            other.storage, other.index, other.locators = found.storage, found.index, found.locators
-
-    outputs: dict[str, Any] = {}
-    causes = Causes(stages)
-    for name, source in sources.items():
-        space = stages[plan.stage_of(name).number].space_of(name)
-        why = partial(causes.at, name) if causes.errors else None  # which holds what the run had
-        output = MappedOutput(name, space, source, partial(mend, source), causes=why)
-        outputs[name] = output if plan.axes[name] else lazy(output.scalar)
-    stats = Stats(
-        computed=sum(run.computed for run in stages.values()),
-        cached=sum(run.cached for run in stages.values()),
-        failed=len(causes.errors),
-        skipped=sum(run.skipped for run in stages.values()),
-        seconds=execution.outcome.seconds,
-        bytes_written=execution.outcome.bytes_written,
-        bytes_piped=execution.bytes_piped,
-    )
-    return MapResult(outputs, causes.errors, stats, execution.run_id, views, labels(plan))
-
-
-def _source(stages: Mapping[int, StageRun], plan: Plan, name: str) -> OutputSource:
-    return stages[plan.stage_of(name).number].source(name)

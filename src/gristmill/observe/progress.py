@@ -15,6 +15,13 @@ def is_interactive() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+def shown(wanted: bool | None) -> tuple[Callback, ...]:  # noqa: FBT001 - the option as it was given
+    """Return what shows the progress of a map: by default only to a person, once it has taken a while."""
+    if wanted is False or (wanted is None and not is_interactive()):
+        return ()
+    return (ProgressCallback(delay=0.0 if wanted else 1.0),)
+
+
 class ProgressCallback(Callback):
     """Shows each stage's done, found and failed items, its rate and its remaining time.
 
