@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gristmill.engine.engine import Engine as Engine
     from gristmill.engine.failed import ItemError as ItemError
+    from gristmill.engine.items import Item as Item
     from gristmill.engine.mapped import MappedOutput as MappedOutput
     from gristmill.errors import DigestError as DigestError
     from gristmill.errors import GraphError as GraphError
@@ -54,10 +55,12 @@ if TYPE_CHECKING:
     from gristmill.storage.verify import Damage as Damage
     from gristmill.storage.verify import VerifyReport as VerifyReport
     from gristmill.store import Store as Store
+    from gristmill.streaming import ItemStream as ItemStream
 
 _HOMES = {
     "engine.engine": ("Engine",),
     "engine.failed": ("ItemError",),
+    "engine.items": ("Item",),
     "engine.mapped": ("MappedOutput",),
     "errors": (
         "DigestError",
@@ -88,6 +91,7 @@ _HOMES = {
     "storage.inspect": ("RunHits", "StoreEntry", "StoreStats"),
     "storage.verify": ("Damage", "VerifyReport"),
     "store": ("Store",),
+    "streaming": ("ItemStream",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -10,6 +10,7 @@ import numpy as np
 from gristmill.engine.causes import Causes
 from gristmill.engine.engine import Engine, Execution
 from gristmill.engine.faults import OnStoreError
+from gristmill.engine.feed import Feed
 from gristmill.engine.interrupts import Interrupts, guarded
 from gristmill.engine.linking import Linker
 from gristmill.engine.mapped import MappedOutput
@@ -54,26 +55,32 @@ class Evaluation:
     record: bool
     """Whether it leaves a run record."""
 
-    def run(self, *, callbacks: Sequence[Callback] = ()) -> MapResult:
+    def run(self, *, callbacks: Sequence[Callback] = (), feed: Feed | None = None) -> MapResult:
         """Evaluate the plan in this thread.
 
         Parameters
         ----------
         callbacks
             Who is told besides those of the pipeline.
+        feed
+            Is given the items as they are completed, and says how far the map may go ahead of who takes them.
         """
         with Interrupts():
             store, private, stores = self._open_stores()
             linker = Linker(self.plan, store.storage)
             recorder = self._recorder(store)
 
-            def landed(run: StageRun, positions: Array) -> Sequence[tuple[str, int]]:
+            def landed(run: StageRun, positions: Array, seconds: float | None) -> Sequence[tuple[str, int]]:
                 lost = linker.landed(run, positions)
                 if recorder is not None:
                     recorder.landed(run)
+                if feed is not None:
+                    feed.landed(run, positions, seconds)
                 return lost
 
-            told = (*self.callbacks, *callbacks)
+            told: tuple[Callback, ...] = (*self.callbacks, *callbacks)
+            if feed is not None:
+                told = (*told, feed)
             try:
                 execution = self.engine.execute(
                     self.plan,
@@ -83,6 +90,7 @@ class Evaluation:
                     on_store_error=self.on_store_error,
                     callbacks=[*told, recorder] if recorder is not None else told,
                     on_landed=landed,
+                    control=feed.control if feed is not None else None,
                 )
             except BaseException as error:
                 if recorder is not None:

@@ -9,8 +9,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from gristmill.background import Background
 from gristmill.engine.engine import Engine
 from gristmill.engine.faults import OnStoreError
+from gristmill.engine.feed import AHEAD, Feed, check_common_space
 from gristmill.engine.mapped import MappedOutput
 from gristmill.errors import GraphError, InputError
 from gristmill.evaluation import Evaluation, Level, OnError
@@ -33,6 +35,7 @@ from gristmill.observe.progress import shown
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.result import MapResult
 from gristmill.store import Store
+from gristmill.streaming import ItemStream
 
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
 
@@ -358,7 +361,6 @@ class Pipeline:
         Values by output name; outputs of nodes with mapspecs as numpy arrays.
         """
         engine = _with_options(self.engine, options)
-        _check_choice("on_store_error", on_store_error, OnStoreError)
         plan = self._compile(self.graph, inputs or {}, output_name, engine, "node")
         result = self._evaluation(plan, engine, "node", "raise", on_store_error, record=record).run()
         return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
@@ -407,13 +409,76 @@ class Pipeline:
         **options
             Fields of `Engine` for this map.
         """
-        _check_choice("on_error", on_error, OnError)
-        _check_choice("on_store_error", on_store_error, OnStoreError)
-        engine = _with_options(self.engine, options)
-        plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
-        plan = replace(plan, fixed=_checked_indices(plan, fixed_indices or {}))
+        plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
         evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
         return evaluation.run(callbacks=shown(progress))
+
+    def map_stream(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        ordered: bool = False,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        output_name: str | Sequence[str] | None = None,
+        fixed_indices: Mapping[str, int | slice] | None = None,
+        on_error: OnError = "raise",
+        on_store_error: OnStoreError = "warn",
+        progress: bool | None = None,
+        **options: Any,
+    ) -> ItemStream:
+        """Evaluate as `map` does, and yield what is made, index by index, as it is completed.
+
+        The map goes on in a thread of its own. If the items are not taken for a while, it waits: about a thousand
+        that were computed lie ready at most. What they hold is read when they are taken. Closing the iterator or no
+        longer using it cancels the rest; what is done is kept, and found the next time.
+
+        Parameters
+        ----------
+        inputs, map_over, map_mode, output_name, fixed_indices, on_store_error, progress, **options
+            As for `map`.
+        ordered
+            Whether items come in the order of their indices. While one of them is waited for, others are computed.
+        on_error
+            `"raise"`: the first exception ends the map; it is raised after the items that were completed before.
+            `"continue"`: items of failed calls have an `error`.
+
+        Returns
+        -------
+        An `Item` for each index of the space that the outputs have in common (those with fewer axes repeat), also of
+        what was found; then one with `index=()` for outputs that are not mapped.
+
+        Raises
+        ------
+        InputError
+            Here, and not at the first item, if an input is bad; also if no output has the axes of all others.
+
+        Examples
+        --------
+        >>> pipeline = Pipeline([node(lambda x: x * x, output_name="y", mapspec="x[i] -> y[i]")], store=None)
+        >>> for item in pipeline.map_stream({"x": [1, 2, 3]}, ordered=True):
+        ...     print(item.index, item.outputs)
+        (0,) {'y': 1}
+        (1,) {'y': 4}
+        (2,) {'y': 9}
+        """
+        plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
+        evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
+        return ItemStream(Background(evaluation, _feed(evaluation, ordered=ordered), shown(progress)))
+
+    def _planned(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str] | None,
+        map_mode: Literal["zip", "product"],
+        output_name: str | Sequence[str] | None,
+        fixed_indices: Mapping[str, int | slice] | None,
+        options: Mapping[str, Any],
+    ) -> tuple[Plan, Engine]:
+        """Check what a map was given, and return what is to run on what; nothing runs."""
+        engine = _with_options(self.engine, options)
+        plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
+        return replace(plan, fixed=_checked_indices(plan, fixed_indices or {})), engine
 
     def _evaluation(
         self,
@@ -425,6 +490,8 @@ class Pipeline:
         *,
         record: bool,
     ) -> Evaluation:
+        _check_choice("on_error", on_error, OnError)
+        _check_choice("on_store_error", on_store_error, OnStoreError)
         return Evaluation(
             plan, engine, self.store, level, on_error, on_store_error, self.callbacks, self.name, record
         )
@@ -519,6 +586,12 @@ def _checked_indices(plan: Plan, fixed: Mapping[str, Any]) -> Mapping[str, int |
             if isinstance(one, int) and isinstance(extent, int) and not -extent <= one < extent:
                 raise InputError(f"fixed_indices: {axis!r} has length {extent}, so there is no index {one}")
     return chosen
+
+
+def _feed(evaluation: Evaluation, *, ordered: bool, ahead: int | None = AHEAD) -> Feed:
+    check_common_space(evaluation.plan)
+    with_errors = evaluation.on_error == "continue"
+    return Feed(evaluation.plan, ordered=ordered, with_errors=with_errors, ahead=ahead)
 
 
 def _names(given: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gristmill.engine import watchdog
 from gristmill.engine.batches import BatchSizer
+from gristmill.engine.control import Control
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.concurrent import ConcurrentTransport
 from gristmill.engine.executors.sequential import SequentialTransport
@@ -74,7 +75,8 @@ class Engine:
         on_error: str,
         on_store_error: OnStoreError = "ignore",
         callbacks: Sequence[Callback] = (),
-        on_landed: Landed = lambda _run, _positions: (),
+        on_landed: Landed = lambda _run, _positions, _seconds: (),
+        control: Control | None = None,
     ) -> "Execution":
         """Run a plan.
 
@@ -90,7 +92,7 @@ class Engine:
             What to do when the store does not take what is computed; see `FaultWatch`.
         callbacks
             Who is told.
-        on_landed
+        on_landed, control
             See `Loop`.
         """
         run_id = os.urandom(6).hex()
@@ -105,6 +107,7 @@ class Engine:
                 check_mutation=self.check_mutation,
                 on_store_error=on_store_error,
                 on_landed=on_landed,
+                control=control,
             )
             outcome = loop.run()
         return Execution(run_id, outcome, pool.bytes_piped)

@@ -20,6 +20,7 @@ from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
 from gristmill.engine.causes import with_errors
 from gristmill.engine.chunked import open_input
+from gristmill.engine.control import Control
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
@@ -43,6 +44,9 @@ Array = np.ndarray[Any, Any]
 _POLL_SECONDS = 0.01
 """How often calls that another process has claimed are looked at again."""
 
+_WATCH_SECONDS = 0.1
+"""How often it is looked which items of a batch under way are done, if somebody waits for items."""
+
 _GRACE_SECONDS = 1.5
 """How long batches may go on after Ctrl-C before their processes are ended."""
 
@@ -56,7 +60,7 @@ _SOLO_DEATHS = 2
 """How often a call may kill its process, alone in it, before it is given up."""
 
 
-Landed = Callable[[StageRun, Array], Sequence[tuple[str, int]]]
+Landed = Callable[[StageRun, Array, float | None], Sequence[tuple[str, int]]]
 
 
 @dataclass
@@ -99,6 +103,9 @@ class _Flight:
     active: _Active
     positions: Array
     claimed: bytes
+    left: Array
+    """Those of which nobody who waits for items has heard."""
+    sent: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -134,8 +141,11 @@ class Loop:
     on_store_error
         What to do when the store does not take what is computed; see `FaultWatch`.
     on_landed
-        Called with a stage and the positions that may be complete now, for derived data; returns the outputs
-        and positions whose bytes turned out to be gone.
+        Called with a stage, the positions that may be complete now, for derived data, and the seconds that the
+        calls of each of them took on average, None where no call was made; returns the outputs and positions whose
+        bytes turned out to be gone.
+    control
+        What others ask of the run while it goes on.
     """
 
     def __init__(
@@ -150,6 +160,7 @@ class Loop:
         check_mutation: bool,
         on_store_error: OnStoreError,
         on_landed: Landed,
+        control: Control | None = None,
     ) -> None:
         self._plan = plan
         self._stores = stores
@@ -168,6 +179,11 @@ class Loop:
         self._flights: dict[Future[BatchReport], _Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
+        self._control = control or Control()
+        self._control.attach(self._bell)
+        self._watched = 0.0
+        self._held = False
+        """Whether something is not sent because there is no room for it."""
         self._stopped = StoppedBatches()
         self._polled = 0.0
         self._repeats: Counter[tuple[str, int]] = Counter()
@@ -201,6 +217,7 @@ class Loop:
     def _advance(self) -> bool:
         """Do what can be done now; return whether anything is left."""
         Interrupts.check()
+        self._control.check()
         if self.outcome.failed is None:
             self._start_stages()
             self._dispatch()
@@ -208,14 +225,19 @@ class Loop:
             waiting = any(active.waiting for active in self._active.values())
             done = [future for future in self._flights if future.done()]
             if not done:
-                self._bell.wait(_POLL_SECONDS if waiting else LOOK_SECONDS)
+                patience = _WATCH_SECONDS if self._control.is_watched else LOOK_SECONDS
+                self._bell.wait(_POLL_SECONDS if waiting else patience)
                 self._release_stopped()
             for future in done:
                 self._land(future)
+            if self._control.is_watched:
+                self._watch()
         elif self.outcome.failed is not None:
             return False
         elif any(active.waiting for active in self._active.values()):
             time.sleep(_POLL_SECONDS)
+        elif self._held:
+            self._bell.wait(LOOK_SECONDS)
         return not self._is_complete()
 
     def _is_complete(self) -> bool:
@@ -338,11 +360,15 @@ class Loop:
     # -- sending ------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
+        self._held = False
         for active in self._active.values():
             if not self._is_ready(active.run.stage):
                 continue  # an element of an earlier stage was lost and is being computed again
             while active.left and (transport := self._transport(active)).free(active.run) > 0:
-                self._send(active, transport, self._next_batch(active, transport))
+                if (room := self._control.room(active.run, active.flying)) < 1:
+                    self._held = True
+                    break
+                self._send(active, transport, self._next_batch(active, transport, room))
                 if self._flights and transport.name == "sequential":
                     return  # its report is there already
             if not active.flying and not active.left:
@@ -352,11 +378,11 @@ class Loop:
         active.transport = self._choose(active.run, active.sizer, active.left)
         return active.transport
 
-    def _next_batch(self, active: _Active, transport: Transport) -> Array:
+    def _next_batch(self, active: _Active, transport: Transport, room: int) -> Array:
         if not active.pending:
             return np.array([active.suspects.popleft()])
         active.sizer.width = transport.width
-        size = max(active.sizer.next(active.left), transport.least(active.run))
+        size = min(room, max(active.sizer.next(active.left), transport.least(active.run)))
         head = active.pending.popleft()
         if len(head) > size:
             active.pending.appendleft(head[size:])
@@ -393,7 +419,7 @@ class Loop:
             replace(missing_now, below=missing.below, distrusted=distrusted),
         )
         active.flying += len(ours)
-        self._flights[future] = _Flight(active, ours, claimed)
+        self._flights[future] = _Flight(active, ours, claimed, ours)
         future.add_done_callback(self._bell.ring)
 
     def _revive(self, active: _Active) -> None:
@@ -420,6 +446,7 @@ class Loop:
         flight = self._flights.pop(future)
         active = flight.active
         active.flying -= len(flight.positions)
+        seconds: float | None = 0.0
         try:
             report = future.result()
         except SlotDiedError as error:
@@ -428,21 +455,35 @@ class Loop:
         else:
             self._stores.refresh()
             self._take_in(active, flight, report)
+            seconds = _seconds_each(flight, report)
         finally:
             self._claims.drop(flight.claimed)
-        self._landed(active, flight.positions)
+        self._landed(active, flight.positions, seconds)
         self._settle(active)
         self._note_progress(active)
+
+    def _watch(self) -> None:
+        """See which items of batches under way are done: nobody has to wait for the slowest of a batch."""
+        now = time.monotonic()
+        if now < self._watched + _WATCH_SECONDS:
+            return
+        self._watched = now
+        self._stores.refresh()
+        for future, flight in tuple(self._flights.items()):
+            left = flight.active.run.examine(flight.left).positions
+            done = np.setdiff1d(flight.left, left, assume_unique=True)
+            self._flights[future] = replace(flight, left=left)
+            self._landed(flight.active, done, now - flight.sent)
 
     def _settle(self, active: _Active) -> None:
         """Once all calls are made, see what they have made along axes; queue those of which something is gone."""
         if active.complete and self.outcome.failed is None and len(again := active.run.settle()):
             self._repeat(active, again, excused=False)
 
-    def _landed(self, active: _Active, positions: Array) -> None:
+    def _landed(self, active: _Active, positions: Array, seconds: float | None = None) -> None:
         if not len(positions):
             return
-        self._recompute(self._on_landed(active.run, positions))
+        self._recompute(self._on_landed(active.run, positions, seconds))
 
     def _take_in(self, active: _Active, flight: _Flight, report: BatchReport) -> None:
         active.sizer.learn(len(flight.positions), report.seconds, report.busy_seconds)
@@ -612,6 +653,15 @@ def _forget_frames(failures: Sequence[Failure]) -> None:
         while error is not None:
             traceback.clear_frames(error.__traceback__)
             error = error.__cause__ or error.__context__
+
+
+def _seconds_each(flight: _Flight, report: BatchReport) -> float | None:
+    """How long the calls of one item of a batch took on average; None if no call was made."""
+    if not any(report.computed) and not report.failures:
+        return None
+    transport, items = flight.active.transport, len(flight.positions)
+    at_once = transport.least(flight.active.run) if transport is not None else 1
+    return report.seconds * min(at_once, items) / items
 
 
 def _chosen(keys: bytes, mask: Array) -> bytes:

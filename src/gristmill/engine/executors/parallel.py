@@ -27,6 +27,7 @@ from loky.process_executor import ProcessPoolExecutor
 from gristmill.engine import watchdog
 from gristmill.engine.deliver import Shared, as_form
 from gristmill.engine.executors.base import SlotDiedError
+from gristmill.engine.exits import be_first
 from gristmill.engine.job import Job
 from gristmill.engine.process import BatchMessage, StaleCodeError, Surroundings, run_batch
 from gristmill.engine.report import BatchReport
@@ -111,6 +112,13 @@ class _WarmSlots:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._tidied = False
+        self._started = False
+
+    def note_start(self) -> None:
+        """Take in that loky has started a process: from now on it waits at exit for what runs."""
+        if not self._started:
+            self._started = True
+            be_first()
 
     def take(self) -> _Slot:
         with self._lock:
@@ -257,6 +265,7 @@ class ParallelTransport:
             try:
                 with _uninterrupted():
                     future = delivery.slot.executor.submit(run_batch, message)
+                    _WARM.note_start()
             except Exception:  # noqa: BLE001 - its process died while it was idle: no call is to blame
                 delivery = replace(delivery, slot=self._replaced(delivery.slot))
                 self._running[delivery.answer] = delivery.slot
