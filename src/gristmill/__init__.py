@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     from gristmill.identity.fingerprint import CodeReport as CodeReport
     from gristmill.identity.fingerprint import Part as Part
     from gristmill.identity.fingerprint import fingerprint as fingerprint
+    from gristmill.launching import MapRuns as MapRuns
+    from gristmill.launching import gather_maps as gather_maps
+    from gristmill.launching import launch_maps as launch_maps
+    from gristmill.maprun import MapProgress as MapProgress
+    from gristmill.maprun import MapRun as MapRun
+    from gristmill.maprun import StageProgress as StageProgress
     from gristmill.observe.progress import ProgressCallback as ProgressCallback
     from gristmill.pipeline import Pipeline as Pipeline
     from gristmill.result import MapResult as MapResult
@@ -83,6 +89,8 @@ _HOMES = {
     "identity.digest": ("Digest", "digest", "register_digest"),
     "identity.files": ("Dir", "File"),
     "identity.fingerprint": ("CodeReport", "Part", "fingerprint"),
+    "launching": ("MapRuns", "gather_maps", "launch_maps"),
+    "maprun": ("MapProgress", "MapRun", "StageProgress"),
     "observe.progress": ("ProgressCallback",),
     "pipeline": ("Pipeline",),
     "result": ("MapResult", "Stats"),

@@ -28,11 +28,20 @@ class Background:
         Takes its items.
     display
         Shows its progress.
+    told
+        Who is told besides.
     """
 
-    def __init__(self, evaluation: Evaluation, feed: Feed, display: Sequence[Callback] = ()) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        feed: Feed,
+        display: Sequence[Callback] = (),
+        told: Sequence[Callback] = (),
+    ) -> None:
         self._evaluation = evaluation
         self._display = tuple(display)
+        self._told = tuple(told)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self.feed = feed
@@ -47,7 +56,7 @@ class Background:
 
     def start(self, display: Sequence[Callback] | None = None) -> None:
         """Start the map, unless it has been started or cancelled; `display` shows it instead of its own."""
-        callbacks = self._display if display is None else tuple(display)
+        callbacks = (*self._told, *(self._display if display is None else display))
         with self._lock:
             if self._thread is not None or self.outcome.done():
                 return
@@ -64,7 +73,7 @@ class Background:
         self.feed.control.cancel()
         with self._lock:
             unstarted = self._thread is None
-        if unstarted and self.outcome.cancel():
+        if unstarted and not self.outcome.done() and self.outcome.cancel():
             self.outcome.set_running_or_notify_cancel()
             self.feed.end(None, CancelledError())
 

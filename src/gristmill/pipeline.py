@@ -31,6 +31,7 @@ from gristmill.graph.options import check_names
 from gristmill.graph.wording import did_you_mean, joined
 from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
+from gristmill.maprun import MapRun
 from gristmill.observe.progress import shown
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.result import MapResult
@@ -464,7 +465,52 @@ class Pipeline:
         """
         plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
         evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
+        check_common_space(plan)
         return ItemStream(Background(evaluation, _feed(evaluation, ordered=ordered), shown(progress)))
+
+    def map_async(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        start: bool = True,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        output_name: str | Sequence[str] | None = None,
+        fixed_indices: Mapping[str, int | slice] | None = None,
+        on_error: OnError = "raise",
+        on_store_error: OnStoreError = "warn",
+        progress: bool | None = None,
+        **options: Any,
+    ) -> MapRun:
+        """Evaluate as `map` does, in the background: in a thread of its own, with an event loop or without.
+
+        A program that ends before the map does ends the map; what is done is kept, and found the next time.
+
+        Parameters
+        ----------
+        inputs, map_over, map_mode, output_name, fixed_indices, on_error, on_store_error, progress, **options
+            As for `map`.
+        start
+            False to start it later, by `start()`, by waiting for it, or with `launch_maps`.
+
+        Returns
+        -------
+        What `await`, or its `result()`, gives the result of; `async for` gives its items as `map_stream` does.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> pipeline = Pipeline([node(lambda x: x * x, output_name="y", mapspec="x[i] -> y[i]")], store=None)
+        >>> async def main():
+        ...     result = await pipeline.map_async({"x": [1, 2, 3]})
+        ...     return result["y"].tolist()
+        >>> asyncio.run(main())
+        [1, 4, 9]
+        """
+        plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
+        evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
+        run = MapRun(evaluation, _feed(evaluation, ordered=False, ahead=None), shown(progress))
+        return run.start() if start else run
 
     def _planned(
         self,
@@ -589,7 +635,6 @@ def _checked_indices(plan: Plan, fixed: Mapping[str, Any]) -> Mapping[str, int |
 
 
 def _feed(evaluation: Evaluation, *, ordered: bool, ahead: int | None = AHEAD) -> Feed:
-    check_common_space(evaluation.plan)
     with_errors = evaluation.on_error == "continue"
     return Feed(evaluation.plan, ordered=ordered, with_errors=with_errors, ahead=ahead)
 

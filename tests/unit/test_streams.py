@@ -161,7 +161,7 @@ def test_axes_that_calls_make(executor: str) -> None:
     for names in (["part"], ["tens"], ["part", "tens"], ["part", "tens", "row"]):
         items = list(pipeline.map_stream({"n": n}, output_name=names, ordered=True, map_executor=executor))
         assert [item.index for item in items] == indices
-        made = {
+        made: dict[str, Callable[[int, int], int]] = {
             "part": lambda i, j: j,
             "tens": lambda i, j: 10 * j,
             "row": lambda i, j: 10 * sum(range(n[i])),
@@ -242,7 +242,7 @@ def test_two_streams_at_once_share_the_work(executor: str, log: CallLog) -> None
 def test_the_first_exception_is_raised_as_map_raises_it(executor: str) -> None:
     pipeline = Pipeline([maybe_inverse()])
     items = pipeline.map_stream({"x": [1, 2, 0, 4]}, map_executor=executor)
-    seen = []
+    seen: list[Item] = []
     with pytest.raises(ZeroDivisionError) as caught:
         seen.extend(items)
     assert "in node inverse (output 'inverse') at index (2,)" in caught.value.__notes__[0]

@@ -21,7 +21,7 @@ from gristmill.engine.items import Item, Line
 from gristmill.engine.mapped import MappedOutput
 from gristmill.engine.sources import OutputSource
 from gristmill.engine.stagerun import StageRun
-from gristmill.errors import GristmillError, InputError, IntegrityError
+from gristmill.errors import InputError, IntegrityError
 from gristmill.events import Callback, StageEvent
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
@@ -102,11 +102,18 @@ class Feed(Callback):
         """Items whose bytes are lost: when the run has ended, its result computes them again."""
         self._listeners: list[Callable[[], object]] = []
         self._lock = threading.RLock()
+        self._taking = threading.RLock()
+        self._refusal: InputError | None = None
+        """Why there are no items, although there is a result."""
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._rest: Iterator[Item] | None = None
         self.exhausted = False
         """Whether there are no more items, and will be none."""
+        try:
+            check_common_space(plan)
+        except InputError as error:
+            self._refusal = error
         self.control = Control(self._room)
         """The hand that whoever takes the items has in the run."""
 
@@ -153,13 +160,19 @@ class Feed(Callback):
         """Whether all stages of mapped outputs have started, so that there can be items."""
         if self._line is not None:
             return True
-        if not self._mapped or any(self._numbers[name] not in self._parts for name in self._mapped):
+        if (
+            self._refusal is not None
+            or not self._mapped
+            or any(self._numbers[name] not in self._parts for name in self._mapped)
+        ):
             return False
         if not all(self._is_spread(name) for name in self._mapped):
             return False
         self._space = self._space_of(self._widest)
         for name in self._mapped:
-            _check_lengths((name, self._space_of(name)), (self._widest, self._space))
+            self._refusal = _unequal((name, self._space_of(name)), (self._widest, self._space))
+            if self._refusal is not None:
+                return False
             self._sources[name] = self._run_of(name).source(name)
         self._line = Line(self._space.size, ordered=self._ordered)
         if (unwanted := self._plan.unwanted(self._space)) is not None:
@@ -299,13 +312,25 @@ class Feed(Callback):
     def take(self) -> Item | None:
         """Return the next item; None if there is none now.
 
-        One is taken at a time, by one thread.
-
         Raises
         ------
+        InputError
+            There can be none: the outputs have no space in common.
         Exception
             What the map raises, once all items that were completed before have been taken.
         """
+        with self._taking:
+            if self._refusal is not None:
+                raise self._refusal
+            return self._take()
+
+    def locate(self) -> None:
+        """Have the next item at hand, if there is one, so that taking it takes no long."""
+        with self._taking:
+            if self._block is None:
+                self._locate()
+
+    def _take(self) -> Item | None:
         while not self.exhausted:
             block = self._block or self._locate()
             if block is None:
@@ -458,15 +483,16 @@ def check_common_space(plan: Plan) -> None:
             )
 
 
-def _check_lengths(one: tuple[str, Space], widest: tuple[str, Space]) -> None:
-    """See that an output is as long as another one along the axes that they share."""
+def _unequal(one: tuple[str, Space], widest: tuple[str, Space]) -> InputError | None:
+    """Say that an output is not as long as another one along the axes that they share, if it is not."""
     for axis, length in zip(one[1].axes, one[1].shape, strict=True):
         other = widest[1].shape[widest[1].axes.index(axis)]
         if length != other or (one[1].axes == widest[1].axes and one[1].size != widest[1].size):
-            raise GristmillError(
+            return InputError(
                 f"items need one space: along {axis!r}, {one[0]!r} and {widest[0]!r} differ; ask for one of them with "
                 "output_name="
             )
+    return None
 
 
 def _sum(total: Array, more: Array) -> Array:
