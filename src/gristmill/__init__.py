@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gristmill.explain.report import Explanation as Explanation
     from gristmill.explain.report import Finding as Finding
     from gristmill.explain.report import NodeExplanation as NodeExplanation
+    from gristmill.functions import parallel_map as parallel_map
     from gristmill.graph.node import Node as Node
     from gristmill.graph.node import node as node
     from gristmill.identity.digest import Digest as Digest
@@ -85,6 +86,7 @@ _HOMES = {
     "events": ("Callback",),
     "explain.planned": ("NodePlan", "RunPlan", "StagePlan"),
     "explain.report": ("Explanation", "Finding", "NodeExplanation"),
+    "functions": ("parallel_map",),
     "graph.node": ("Node", "node"),
     "identity.digest": ("Digest", "digest", "register_digest"),
     "identity.files": ("Dir", "File"),

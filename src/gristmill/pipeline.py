@@ -2,6 +2,7 @@
 
 import inspect
 import operator
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -98,7 +99,7 @@ class Pipeline:
         *,
         name: str | None = None,
         engine: Engine | None = None,
-        store: Store | str | None = _DEFAULT,
+        store: Store | str | os.PathLike[str] | None = _DEFAULT,
         callbacks: Sequence[Callback] = (),
         validate_types: bool = True,
         versions: Versions = "major",
