@@ -85,6 +85,7 @@ class _Slot:
     """One worker process."""
 
     def __init__(self) -> None:
+        self._has_run = False
         with _quiet_tracker():
             self.executor = ProcessPoolExecutor(
                 max_workers=1,
@@ -93,6 +94,14 @@ class _Slot:
                 initargs=(os.getpid(),),
                 env=_ONE_THREAD,
             )
+
+    def submit(self, message: bytes) -> "Future[bytes]":
+        """Have the process run a batch."""
+        future: Future[bytes] = self.executor.submit(run_batch, message)
+        if not self._has_run:
+            self._has_run = True
+            be_first()  # each executor of loky's waits at exit for what runs, from its first use on
+        return future
 
     def processes(self) -> list[int]:
         """Return the id of the process, if there is one now."""
@@ -112,13 +121,6 @@ class _WarmSlots:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._tidied = False
-        self._started = False
-
-    def note_start(self) -> None:
-        """Take in that loky has started a process: from now on it waits at exit for what runs."""
-        if not self._started:
-            self._started = True
-            be_first()
 
     def take(self) -> _Slot:
         with self._lock:
@@ -264,8 +266,7 @@ class ParallelTransport:
         for _ in range(_SLOTS_TRIED):
             try:
                 with _uninterrupted():
-                    future = delivery.slot.executor.submit(run_batch, message)
-                    _WARM.note_start()
+                    future = delivery.slot.submit(message)
             except Exception:  # noqa: BLE001 - its process died while it was idle: no call is to blame
                 delivery = replace(delivery, slot=self._replaced(delivery.slot))
                 self._running[delivery.answer] = delivery.slot
