@@ -69,6 +69,8 @@ class Evaluation:
             store, private, stores = self._open_stores()
             linker = Linker(self.plan, store.storage)
             recorder = self._recorder(store)
+            if feed is not None:
+                feed.kept = store, private
 
             def landed(run: StageRun, positions: Array, seconds: float | None) -> Sequence[tuple[str, int]]:
                 lost = linker.landed(run, positions)

@@ -222,6 +222,20 @@ def test_without_a_store_values_are_readable_as_long_as_the_stream_is_there() ->
     ]
 
 
+def test_without_a_store_what_was_completed_before_an_exception_is_still_there() -> None:
+    def late(x: int) -> int:
+        return x // (19 - x)
+
+    pipeline = Pipeline([node(late, mapspec="x[i] -> late[i]")], store=None)
+    items = pipeline.map_stream({"x": range(20)}, map_executor="sequential", ordered=True)
+    run = items._run  # noqa: SLF001 - it has failed before anything is taken
+    wait_for(run.outcome.done)
+    gc.collect()
+    assert [next(items).outputs["late"] for _ in range(9)] == [0] * 9
+    with pytest.raises(ZeroDivisionError):
+        list(items)
+
+
 def test_two_streams_at_once_share_the_work(executor: str, log: CallLog) -> None:
     path = log.path
 

@@ -108,6 +108,8 @@ class Feed(Callback):
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._rest: Iterator[Item] | None = None
+        self.kept: object = None
+        """What items are read from: a temporary store is there for as long as somebody has it."""
         self.exhausted = False
         """Whether there are no more items, and will be none."""
         try:
