@@ -613,6 +613,9 @@ class Loop:
 
     def _land_rest(self) -> None:
         """After an interruption: give running batches a moment, so that their work is kept."""
+        for active in self._active.values():
+            if active.transport is not None:
+                active.transport.halt()
         deadline = time.monotonic() + _GRACE_SECONDS
         while (left := deadline - time.monotonic()) > 0 and not all(map(Future.done, self._flights)):
             self._bell.wait(left)

@@ -47,5 +47,8 @@ class Transport(Protocol):
     def forget(self, stage: StageRun) -> None:
         """Take in that what the stage reads has moved."""
 
+    def halt(self) -> None:
+        """Start no more calls, as far as that can be told to what runs them; those that run may end."""
+
     def close(self, *, kill: bool) -> None:
         """Give the slots back; with `kill`, end what still runs."""

@@ -85,6 +85,10 @@ class ConcurrentTransport:
     def forget(self, stage: StageRun) -> None:
         """Do nothing: the worker reads through the stage itself."""
 
+    def halt(self) -> None:
+        """Start no more calls."""
+        self._stop.set()
+
     def close(self, *, kill: bool) -> None:
         """Commit what is left; with `kill`, start no more calls. Threads that still run are left alone."""
         if kill:

@@ -241,6 +241,9 @@ class ParallelTransport:
         """Publish the stage's job again before its next batch: what it reads has moved."""
         self._jobs.pop(stage.stage.number, None)
 
+    def halt(self) -> None:
+        """Do nothing: a process runs the batch that it has, which is short, until it is ended."""
+
     def close(self, *, kill: bool) -> None:
         """Keep idle processes warm for the next run; with `kill`, end those that still work."""
         for slot in self._slots:
