@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gristmill.engine.engine import Engine as Engine
     from gristmill.engine.failed import ItemError as ItemError
+    from gristmill.engine.items import Item as Item
     from gristmill.engine.mapped import MappedOutput as MappedOutput
     from gristmill.errors import DigestError as DigestError
     from gristmill.errors import GraphError as GraphError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gristmill.explain.report import Explanation as Explanation
     from gristmill.explain.report import Finding as Finding
     from gristmill.explain.report import NodeExplanation as NodeExplanation
+    from gristmill.functions import parallel_map as parallel_map
     from gristmill.graph.node import Node as Node
     from gristmill.graph.node import node as node
     from gristmill.graph.retry import Retry as Retry
@@ -41,6 +43,12 @@ if TYPE_CHECKING:
     from gristmill.identity.fingerprint import CodeReport as CodeReport
     from gristmill.identity.fingerprint import Part as Part
     from gristmill.identity.fingerprint import fingerprint as fingerprint
+    from gristmill.launching import MapRuns as MapRuns
+    from gristmill.launching import gather_maps as gather_maps
+    from gristmill.launching import launch_maps as launch_maps
+    from gristmill.maprun import MapProgress as MapProgress
+    from gristmill.maprun import MapRun as MapRun
+    from gristmill.maprun import StageProgress as StageProgress
     from gristmill.observe.progress import ProgressCallback as ProgressCallback
     from gristmill.pipeline import Pipeline as Pipeline
     from gristmill.result import MapResult as MapResult
@@ -55,10 +63,12 @@ if TYPE_CHECKING:
     from gristmill.storage.verify import Damage as Damage
     from gristmill.storage.verify import VerifyReport as VerifyReport
     from gristmill.store import Store as Store
+    from gristmill.streaming import ItemStream as ItemStream
 
 _HOMES = {
     "engine.engine": ("Engine",),
     "engine.failed": ("ItemError",),
+    "engine.items": ("Item",),
     "engine.mapped": ("MappedOutput",),
     "errors": (
         "DigestError",
@@ -77,11 +87,14 @@ _HOMES = {
     "events": ("Callback",),
     "explain.planned": ("NodePlan", "RunPlan", "StagePlan"),
     "explain.report": ("Explanation", "Finding", "NodeExplanation"),
+    "functions": ("parallel_map",),
     "graph.node": ("Node", "node"),
     "graph.retry": ("Retry",),
     "identity.digest": ("Digest", "digest", "register_digest"),
     "identity.files": ("Dir", "File"),
     "identity.fingerprint": ("CodeReport", "Part", "fingerprint"),
+    "launching": ("MapRuns", "gather_maps", "launch_maps"),
+    "maprun": ("MapProgress", "MapRun", "StageProgress"),
     "observe.progress": ("ProgressCallback",),
     "pipeline": ("Pipeline",),
     "result": ("MapResult", "Stats"),
@@ -90,6 +103,7 @@ _HOMES = {
     "storage.inspect": ("RunHits", "StoreEntry", "StoreStats"),
     "storage.verify": ("Damage", "VerifyReport"),
     "store": ("Store",),
+    "streaming": ("ItemStream",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -2,6 +2,7 @@
 
 import inspect
 import operator
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -10,18 +11,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from gristmill.engine.causes import Causes
-from gristmill.engine.engine import Engine, Execution
+from gristmill.background import Background
+from gristmill.engine.engine import Engine
 from gristmill.engine.faults import OnStoreError
-from gristmill.engine.interrupts import Interrupts, guarded
-from gristmill.engine.linking import Linker
+from gristmill.engine.feed import AHEAD, Feed, check_common_space
 from gristmill.engine.mapped import MappedOutput
-from gristmill.engine.recording import Recorder
-from gristmill.engine.report import Failure
-from gristmill.engine.sources import OutputSource
-from gristmill.engine.stagerun import StageRun
-from gristmill.engine.stores import Stores
 from gristmill.errors import GraphError, InputError
+from gristmill.evaluation import Evaluation, Level, OnError
 from gristmill.events import Callback
 from gristmill.explain.findings import explain
 from gristmill.explain.planned import RunPlan, outline
@@ -37,18 +33,14 @@ from gristmill.graph.options import check_names
 from gristmill.graph.wording import did_you_mean, joined
 from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
-from gristmill.identity.types import Digest
+from gristmill.maprun import MapRun
+from gristmill.observe.progress import shown
 from gristmill.plan.compile import Plan, compile_plan
-from gristmill.plan.inputs import GivenOutput
-from gristmill.result import MapResult, Stats, labels, lazy
-from gristmill.storage.claims import NESTED
+from gristmill.result import MapResult
 from gristmill.store import Store
+from gristmill.streaming import ItemStream
 
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
-
-Array = np.ndarray[Any, Any]
-
-OnError = Literal["raise", "continue"]
 
 _DEFAULT: Any = object()
 _OPTIONS = (
@@ -56,7 +48,6 @@ _OPTIONS = (
     *("versions", "own_modules", "library_modules"),
 )
 """What `Pipeline` takes besides the nodes and the store."""
-_HEALING = Engine(map_executor="sequential")
 
 
 class Pipeline:
@@ -109,7 +100,7 @@ class Pipeline:
         *,
         name: str | None = None,
         engine: Engine | None = None,
-        store: Store | str | None = _DEFAULT,
+        store: Store | str | os.PathLike[str] | None = _DEFAULT,
         callbacks: Sequence[Callback] = (),
         validate_types: bool = True,
         versions: Versions = "major",
@@ -373,9 +364,8 @@ class Pipeline:
         Values by output name; outputs of nodes with mapspecs as numpy arrays.
         """
         engine = _with_options(self.engine, options)
-        _check_choice("on_store_error", on_store_error, OnStoreError)
         plan = self._compile(self.graph, inputs or {}, output_name, engine, "node")
-        result = self._execute(plan, engine, "node", ("raise", on_store_error), self.callbacks, record=record)
+        result = self._evaluation(plan, engine, "node", "raise", on_store_error, record=record).run()
         return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
 
     def __call__(self, output_name: str, /, **inputs: Any) -> Any:
@@ -422,13 +412,137 @@ class Pipeline:
         **options
             Fields of `Engine` for this map.
         """
-        _check_choice("on_error", on_error, OnError)
-        _check_choice("on_store_error", on_store_error, OnStoreError)
+        plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
+        evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
+        return evaluation.run(callbacks=shown(progress))
+
+    def map_stream(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        ordered: bool = False,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        output_name: str | Sequence[str] | None = None,
+        fixed_indices: Mapping[str, int | slice] | None = None,
+        on_error: OnError = "raise",
+        on_store_error: OnStoreError = "warn",
+        progress: bool | None = None,
+        **options: Any,
+    ) -> ItemStream:
+        """Evaluate as `map` does, and yield what is made, index by index, as it is completed.
+
+        The map goes on in a thread of its own. If the items are not taken for a while, it waits: about a thousand
+        that were computed lie ready at most. What they hold is read when they are taken. Closing the iterator or no
+        longer using it cancels the rest; what is done is kept, and found the next time.
+
+        Parameters
+        ----------
+        inputs, map_over, map_mode, output_name, fixed_indices, on_store_error, progress, **options
+            As for `map`.
+        ordered
+            Whether items come in the order of their indices. While one of them is waited for, others are computed.
+        on_error
+            `"raise"`: the first exception ends the map; it is raised after the items that were completed before.
+            `"continue"`: items of failed calls have an `error`.
+
+        Returns
+        -------
+        An `Item` for each index of the space that the outputs have in common (those with fewer axes repeat), also of
+        what was found; then one with `index=()` for outputs that are not mapped.
+
+        Raises
+        ------
+        InputError
+            Here, and not at the first item, if an input is bad; also if no output has the axes of all others.
+
+        Examples
+        --------
+        >>> pipeline = Pipeline([node(lambda x: x * x, output_name="y", mapspec="x[i] -> y[i]")], store=None)
+        >>> for item in pipeline.map_stream({"x": [1, 2, 3]}, ordered=True):
+        ...     print(item.index, item.outputs)
+        (0,) {'y': 1}
+        (1,) {'y': 4}
+        (2,) {'y': 9}
+        """
+        plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
+        evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
+        check_common_space(plan)
+        return ItemStream(Background(evaluation, _feed(evaluation, ordered=ordered), shown(progress)))
+
+    def map_async(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        start: bool = True,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: Literal["zip", "product"] = "zip",
+        output_name: str | Sequence[str] | None = None,
+        fixed_indices: Mapping[str, int | slice] | None = None,
+        on_error: OnError = "raise",
+        on_store_error: OnStoreError = "warn",
+        progress: bool | None = None,
+        **options: Any,
+    ) -> MapRun:
+        """Evaluate as `map` does, in the background: in a thread of its own, with an event loop or without.
+
+        A program that ends before the map does ends the map; what is done is kept, and found the next time.
+
+        Parameters
+        ----------
+        inputs, map_over, map_mode, output_name, fixed_indices, on_error, on_store_error, progress, **options
+            As for `map`.
+        start
+            False to start it later, by `start()`, by waiting for it, or with `launch_maps`.
+
+        Returns
+        -------
+        What `await`, or its `result()`, gives the result of; `async for` gives its items as `map_stream` does.
+
+        Examples
+        --------
+        >>> import asyncio
+        >>> pipeline = Pipeline([node(lambda x: x * x, output_name="y", mapspec="x[i] -> y[i]")], store=None)
+        >>> async def main():
+        ...     result = await pipeline.map_async({"x": [1, 2, 3]})
+        ...     return result["y"].tolist()
+        >>> asyncio.run(main())
+        [1, 4, 9]
+        """
+        plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
+        evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
+        run = MapRun(evaluation, _feed(evaluation, ordered=False, ahead=None), shown(progress))
+        return run.start() if start else run
+
+    def _planned(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str] | None,
+        map_mode: Literal["zip", "product"],
+        output_name: str | Sequence[str] | None,
+        fixed_indices: Mapping[str, int | slice] | None,
+        options: Mapping[str, Any],
+    ) -> tuple[Plan, Engine]:
+        """Check what a map was given, and return what is to run on what; nothing runs."""
         engine = _with_options(self.engine, options)
         plan = self._plan_map(inputs, map_over, map_mode, output_name, engine)
-        plan = replace(plan, fixed=_checked_indices(plan, fixed_indices or {}))
-        callbacks = (*self.callbacks, *_progress(progress))
-        return self._execute(plan, engine, "map", (on_error, on_store_error), callbacks, record=True)
+        return replace(plan, fixed=_checked_indices(plan, fixed_indices or {})), engine
+
+    def _evaluation(
+        self,
+        plan: Plan,
+        engine: Engine,
+        level: Level,
+        on_error: OnError,
+        on_store_error: OnStoreError,
+        *,
+        record: bool,
+    ) -> Evaluation:
+        _check_choice("on_error", on_error, OnError)
+        _check_choice("on_store_error", on_store_error, OnStoreError)
+        return Evaluation(
+            plan, engine, self.store, level, on_error, on_store_error, self.callbacks, self.name, record
+        )
 
     def explain(
         self,
@@ -503,71 +617,6 @@ class Pipeline:
         executors = partial(engine.spec, level)
         return compile_plan(graph, inputs, wanted, executors=executors, fuse=engine.runs_in_line(level))
 
-    def _execute(
-        self,
-        plan: Plan,
-        engine: Engine,
-        level: str,
-        choices: tuple[OnError, OnStoreError],
-        callbacks: Sequence[Callback],
-        *,
-        record: bool,
-    ) -> MapResult:
-        with Interrupts():
-            store, private, stores = self._open_stores(plan)
-            linker = Linker(plan, store.storage)
-            recorder = self._recorder(plan, store) if record else None
-
-            def landed(run: StageRun, positions: Array) -> Sequence[tuple[str, int]]:
-                lost = linker.landed(run, positions)
-                if recorder is not None:
-                    recorder.landed(run)
-                return lost
-
-            try:
-                execution = engine.execute(
-                    plan,
-                    stores,
-                    level=level,
-                    on_error=choices[0],
-                    on_store_error=choices[1],
-                    callbacks=[*callbacks, recorder] if recorder is not None else callbacks,
-                    on_landed=landed,
-                )
-            except BaseException as error:
-                if recorder is not None:
-                    recorder.end(None, error=error, views={})
-                raise
-            views = linker.finish()
-            outcome = execution.outcome
-            raised = outcome.failed[1].exception if outcome.failed is not None else None
-            pin = recorder.end(outcome, error=raised, views=views) if recorder is not None else None
-        if outcome.failed is not None:
-            stage, failure = outcome.failed
-            raise _explained(outcome.stages[stage.number], failure)
-        return _result(plan, stores, (store, private, pin), execution, views)
-
-    def _recorder(self, plan: Plan, store: Store) -> Recorder | None:
-        """What keeps the run record; a map inside a node is a part of what the outer map did."""
-        if self._store is None or store.storage.spec.readonly or NESTED.get():
-            return None
-        return Recorder(plan, store.storage, self.name)
-
-    @guarded  # what it imports, too: an import that is interrupted cannot always be tried again
-    def _open_stores(self, plan: Plan) -> tuple[Store, Store | None, Stores]:
-        store = self.store or Store.temporary()
-        private = Store.temporary() if Stores.needs_private(plan.graph.nodes) else None
-        if not store.storage.spec.readonly:
-            store.storage.remember_files(Memos.current)
-        own = {store.storage.spec.location, private.storage.spec.location if private else ""}
-        others = {
-            given.output.elements.storage.spec.location: given.output.elements.storage
-            for given in plan.inputs.values()
-            if isinstance(given, GivenOutput)
-        }
-        elsewhere = tuple(storage for place, storage in others.items() if place not in own)
-        return store, private, Stores(store.storage, private.storage if private else None, elsewhere)
-
 
 def _checked_indices(plan: Plan, fixed: Mapping[str, Any]) -> Mapping[str, int | slice]:
     known = tuple(dict.fromkeys(axis for axes in plan.axes.values() for axis in axes))
@@ -585,6 +634,11 @@ def _checked_indices(plan: Plan, fixed: Mapping[str, Any]) -> Mapping[str, int |
             if isinstance(one, int) and isinstance(extent, int) and not -extent <= one < extent:
                 raise InputError(f"fixed_indices: {axis!r} has length {extent}, so there is no index {one}")
     return chosen
+
+
+def _feed(evaluation: Evaluation, *, ordered: bool, ahead: int | None = AHEAD) -> Feed:
+    with_errors = evaluation.on_error == "continue"
+    return Feed(evaluation.plan, ordered=ordered, with_errors=with_errors, ahead=ahead)
 
 
 def _names(given: Iterable[str]) -> list[str]:
@@ -644,64 +698,3 @@ def _with_options(engine: Engine, options: Mapping[str, Any]) -> Engine:
                 f"there is no option {option!r}{did_you_mean(option, known)}; there are {joined(known)}"
             )
     return replace(engine, **options) if options else engine
-
-
-def _progress(wanted: bool | None) -> tuple[Callback, ...]:  # noqa: FBT001 - the option as it was given
-    if wanted is False:
-        return ()
-    from gristmill.observe.progress import ProgressCallback, is_interactive
-
-    if wanted is None and not is_interactive():
-        return ()
-    return (ProgressCallback(delay=0.0 if wanted else 1.0),)
-
-
-def _explained(run: StageRun, failure: Failure) -> BaseException:
-    """The user's exception, with a note that says which call it was."""
-    step = run.stage.steps[failure.step]
-    index = run.space.index(failure.position)
-    key = Digest(run.key(failure.step, failure.position))
-    where = f" at index {index}" if index else ""
-    error = failure.exception
-    often = f", tried {failure.attempts} times" if failure.attempts > 1 else ""
-    error.add_note(f"in node {step.node.name} (output {joined(step.outputs)}){where}, call key {key}{often}")
-    if error.__traceback__ is None and failure.traceback:
-        error.add_note(f"In the worker process:\n{failure.traceback.rstrip()}")
-    return error
-
-
-def _result(
-    plan: Plan, stores: Stores, keep: object, execution: Execution, views: Mapping[str, str]
-) -> MapResult:
-    stages = execution.outcome.stages
-    sources = {name: _source(stages, plan, name) for name in plan.outputs}
-
-    def mend(source: OutputSource, positions: Array, _alive: object = keep) -> None:
-        """Compute what is lost of an output again; a temporary store lives as long as its results."""
-        source.set_aside(positions)
-        again = _HEALING.execute(plan, stores, level="map", on_error="continue").outcome.stages
-        for name, other in sources.items():
-            found = _source(again, plan, name)
-            other.storage, other.index, other.locators = found.storage, found.index, found.locators
-
-    outputs: dict[str, Any] = {}
-    causes = Causes(stages)
-    for name, source in sources.items():
-        space = stages[plan.stage_of(name).number].space_of(name)
-        why = partial(causes.at, name) if causes.errors else None  # which holds what the run had
-        output = MappedOutput(name, space, source, partial(mend, source), causes=why)
-        outputs[name] = output if plan.axes[name] else lazy(output.scalar)
-    stats = Stats(
-        computed=sum(run.computed for run in stages.values()),
-        cached=sum(run.cached for run in stages.values()),
-        failed=len(causes.errors),
-        skipped=sum(run.skipped for run in stages.values()),
-        seconds=execution.outcome.seconds,
-        bytes_written=execution.outcome.bytes_written,
-        bytes_piped=execution.bytes_piped,
-    )
-    return MapResult(outputs, causes.errors, stats, execution.run_id, views, labels(plan))
-
-
-def _source(stages: Mapping[int, StageRun], plan: Plan, name: str) -> OutputSource:
-    return stages[plan.stage_of(name).number].source(name)

@@ -77,3 +77,6 @@ class Flight:
     transport: Transport
     is_alone: bool
     """Whether nobody else's death can have ended its process."""
+    left: Array
+    """Those of which nobody who waits for items has heard."""
+    sent: float = field(default_factory=time.monotonic)

@@ -42,7 +42,7 @@ class Causes:
     def errors(self) -> tuple[ItemError, ...]:
         """All failed calls."""
         runs = self._stages
-        return tuple(_item_error(runs[number], runs[number].failures[key]) for number, key in self._failures)
+        return tuple(item_error(runs[number], runs[number].failures[key]) for number, key in self._failures)
 
     def of(self, name: str) -> Array:
         """Return, for each element of an output, the place of its cause among `errors`, or -1."""
@@ -145,7 +145,7 @@ def with_errors(
     return replace(stage, steps=steps), passed
 
 
-def _item_error(run: StageRun, failure: Failure) -> ItemError:
+def item_error(run: StageRun, failure: Failure) -> ItemError:
     """What a user sees of a failure."""
     step = run.stage.steps[failure.step]
     return ItemError(

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from gristmill.engine import guest, watchdog
 from gristmill.engine.batches import BatchSizer
 from gristmill.engine.choosing import Choice, decide
+from gristmill.engine.control import Control
 from gristmill.engine.executors.base import Transport
 from gristmill.engine.executors.concurrent import ConcurrentTransport
 from gristmill.engine.executors.own import PLACES, own_transport
@@ -111,7 +112,8 @@ class Engine:
         on_error: str,
         on_store_error: OnStoreError = "ignore",
         callbacks: Sequence[Callback] = (),
-        on_landed: Landed = lambda _run, _positions: (),
+        on_landed: Landed = lambda _run, _positions, _seconds: (),
+        control: Control | None = None,
     ) -> "Execution":
         """Run a plan.
 
@@ -127,7 +129,7 @@ class Engine:
             What to do when the store does not take what is computed; see `FaultWatch`.
         callbacks
             Who is told.
-        on_landed
+        on_landed, control
             See `Loop`.
         """
         run_id = os.urandom(6).hex()
@@ -143,6 +145,7 @@ class Engine:
                 on_store_error=on_store_error,
                 on_landed=on_landed,
                 deaths=2 if self.on_worker_death == "retry" else 1,
+                control=control,
             )
             outcome = loop.run()
         return Execution(run_id, outcome, pool.bytes_piped)

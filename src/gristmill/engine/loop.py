@@ -21,12 +21,12 @@ from gristmill.engine.batches import BatchSizer
 from gristmill.engine.calls import describe_failure
 from gristmill.engine.causes import with_errors
 from gristmill.engine.chunked import open_input
+from gristmill.engine.control import Control
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
 from gristmill.engine.flow import is_there, may_flow, taken
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.job import Passed
-from gristmill.engine.narrator import LOOK_SECONDS as NARRATOR_SECONDS
 from gristmill.engine.narrator import Narrator
 from gristmill.engine.onecall import late
 from gristmill.engine.overdue import LOOK_SECONDS as OVERDUE_SECONDS
@@ -51,6 +51,9 @@ Array = np.ndarray[Any, Any]
 _POLL_SECONDS = 0.01
 """How often calls that another process has claimed are looked at again."""
 
+WATCH_SECONDS = 0.1
+"""How often it is looked which items of a batch under way are done, if somebody waits for items."""
+
 _GRACE_SECONDS = 1.5
 """How long batches may go on after Ctrl-C before their processes are ended."""
 
@@ -60,7 +63,7 @@ _REPEATS = 10
 _REBUILD_AFTER = 3
 """How often an element is computed and not found before the ledger's database is suspected."""
 
-Landed = Callable[[StageRun, Array], Sequence[tuple[str, int]]]
+Landed = Callable[[StageRun, Array, Array | float | None], Sequence[tuple[str, int]]]
 
 
 @dataclass
@@ -96,10 +99,13 @@ class Loop:
     on_store_error
         What to do when the store does not take what is computed; see `FaultWatch`.
     on_landed
-        Called with a stage and the positions that may be complete now, for derived data; returns the outputs
-        and positions whose bytes turned out to be gone.
+        Called with a stage, the positions that may be complete now, for derived data, and the seconds that the
+        calls of each of them took, None where no call was made; returns the outputs and positions whose
+        bytes turned out to be gone.
     deaths
         How often a call may kill its process, alone in it or seen at work, before it is given up.
+    control
+        What others ask of the run while it goes on.
     """
 
     def __init__(
@@ -115,6 +121,7 @@ class Loop:
         on_store_error: OnStoreError,
         on_landed: Landed,
         deaths: int = 2,
+        control: Control | None = None,
     ) -> None:
         self._plan = plan
         self._stores = stores
@@ -134,9 +141,14 @@ class Loop:
         self._flights: dict[Future[BatchReport], Flight] = {}
         self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
+        self._control = control or Control()
+        self._control.attach(self._bell)
+        self._watched = 0.0
+        self._held = False
+        """Whether something is not sent because there is no room for it."""
         self._stopped = StoppedBatches()
         self._overdue = OverdueCalls()
-        self._narrator = Narrator(observers, run_id, self._bell)
+        self._narrator = Narrator(observers, run_id, self._bell, is_timed=self._control.is_timed)
         self._polled = 0.0
         self._repeats: Counter[tuple[str, int]] = Counter()
         self.outcome = RunOutcome()
@@ -169,6 +181,7 @@ class Loop:
     def _advance(self) -> bool:
         """Do what can be done now; return whether anything is left."""
         Interrupts.check()
+        self._control.check()
         if self.outcome.failed is None:
             self._start_stages()
             self._dispatch()
@@ -181,10 +194,14 @@ class Loop:
                 self._look()
             for future in done:
                 self._land(future)
+            if self._control.is_watched:
+                self._watch()
         elif self.outcome.failed is not None:
             return False
         elif any(active.waiting for active in self._active.values()):
             time.sleep(_POLL_SECONDS)
+        elif self._held:
+            self._bell.wait(LOOK_SECONDS)
         return not self._is_complete()
 
     def _is_complete(self) -> bool:
@@ -334,12 +351,17 @@ class Loop:
     # -- sending ------------------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
+        self._held = False
         for active in self._in_order():
             if not self._is_fed(active):
                 continue
             while active.left and self._has_room(active, transport := self._transport(active)):
+                if (room := self._control.room(active.run, active.flying)) < 1:
+                    self._held = True
+                    break
                 is_alone = not transport.is_shared or bool(active.suspects)
-                sent = self._send(active, transport, self._next_batch(active, transport), is_alone=is_alone)
+                batch = self._next_batch(active, transport, room)
+                sent = self._send(active, transport, batch, is_alone=is_alone)
                 if sent is not None and sent.done():
                     return  # its report is there already
             if not active.flying and not active.left:
@@ -398,11 +420,11 @@ class Loop:
         suspects = any(one.suspects for one in self._active.values() if one.transport is transport)
         return not under_way or not (suspects or any(one.is_alone for one in under_way))
 
-    def _next_batch(self, active: Active, transport: Transport) -> Array:
+    def _next_batch(self, active: Active, transport: Transport, room: int) -> Array:
         if active.suspects and (transport.is_shared or not active.pending):
             return np.array([active.suspects.popleft()])
         active.sizer.width = transport.width
-        size = max(active.sizer.next(active.left), transport.least(active.run))
+        size = min(room, max(active.sizer.next(active.left), transport.least(active.run)))
         head = active.pending.popleft()
         if len(head) > size:
             active.pending.appendleft(head[size:])
@@ -451,7 +473,7 @@ class Loop:
             ),
         )
         active.flying += len(ours)
-        self._flights[future] = Flight(active, ours, claimed, transport, is_alone)
+        self._flights[future] = Flight(active, ours, claimed, transport, is_alone, ours)
         future.add_done_callback(self._bell.ring)
         return future
 
@@ -479,6 +501,7 @@ class Loop:
         flight = self._flights.pop(future)
         active = flight.active
         active.flying -= len(flight.positions)
+        seconds: Array | float | None = 0.0
         try:
             report = future.result()
         except SlotDiedError as error:
@@ -491,22 +514,38 @@ class Loop:
             self._stores.refresh()
             self._overdue.take(future)
             self._take_in(active, flight, report)
+            seconds = _seconds_each(flight, report)
         finally:
             self._claims.drop(flight.claimed)
-        self._landed(active, flight.positions)
+        self._landed(active, flight.positions, seconds)
         self._settle(active)
         self._note_progress(active)
+
+    def _watch(self) -> None:
+        """See which items of batches under way are done: nobody has to wait for the slowest of a batch."""
+        now = time.monotonic()
+        if now < self._watched + WATCH_SECONDS:
+            return
+        self._watched = now
+        self._stores.refresh()
+        for future, flight in tuple(self._flights.items()):
+            run = flight.active.run
+            left = run.examine(flight.left).positions
+            done = np.setdiff1d(flight.left, left, assume_unique=True)
+            self._flights[future] = replace(flight, left=left)
+            if len(done):  # callbacks hear of them with the report, which knows their times
+                self._recompute(self._on_landed(run, done, now - flight.sent))
 
     def _settle(self, active: Active) -> None:
         """Once all calls are made, see what they have made along axes; queue those of which something is gone."""
         if active.complete and self.outcome.failed is None and len(again := active.run.settle()):
             self._repeat(active, again, excused=False)
 
-    def _landed(self, active: Active, positions: Array) -> None:
+    def _landed(self, active: Active, positions: Array, seconds: "Array | float | None" = None) -> None:
         if not len(positions):
             return
         self._narrator.land(active.run, positions)
-        self._recompute(self._on_landed(active.run, positions))
+        self._recompute(self._on_landed(active.run, positions, seconds))
 
     def _take_in(self, active: Active, flight: Flight, report: BatchReport) -> None:
         active.sizer.learn(len(flight.positions), report.seconds, report.busy_seconds)
@@ -670,7 +709,8 @@ class Loop:
         """How long nothing need be looked at."""
         steps = (step for active in self._active.values() if active.flying for step in active.run.stage.steps)
         limits = [step.node.timeout for step in steps if step.node.timeout is not None]
-        longest = NARRATOR_SECONDS if self._narrator.looks else LOOK_SECONDS
+        looked_for = self._narrator.looks or self._control.is_watched
+        longest = WATCH_SECONDS if looked_for else LOOK_SECONDS
         return min([longest, *(max(0.01, min(limit / 10, OVERDUE_SECONDS)) for limit in limits)])
 
     @property
@@ -687,6 +727,9 @@ class Loop:
 
     def _land_rest(self) -> None:
         """After an interruption: give running batches a moment, so that their work is kept."""
+        for active in self._active.values():
+            if active.transport is not None:
+                active.transport.halt()
         deadline = time.monotonic() + _GRACE_SECONDS
         while (left := deadline - time.monotonic()) > 0 and not all(map(Future.done, self._flights)):
             self._bell.wait(left)
@@ -744,6 +787,19 @@ def _forget_frames(failures: Sequence[Failure]) -> None:
         while error is not None:
             traceback.clear_frames(error.__traceback__)
             error = error.__cause__ or error.__context__
+
+
+def _seconds_each(flight: Flight, report: BatchReport) -> "Array | float | None":
+    """How long the calls of each item of a batch took, not a number without any; None if no call was made."""
+    if not any(report.computed) and not report.failures:
+        return None
+    if report.timed:
+        found = np.full(len(flight.positions), np.nan)
+        for timed in report.timed:
+            places = np.searchsorted(flight.positions, timed.positions)
+            found[places] = np.nan_to_num(found[places]) + timed.seconds
+        return found
+    return report.seconds / len(flight.positions)
 
 
 def _chosen(keys: bytes, mask: Array) -> bytes:

@@ -24,9 +24,6 @@ from gristmill.storage.index import MISSING
 
 Array = np.ndarray[Any, Any]
 
-LOOK_SECONDS = 0.1
-"""How often seats are looked at for starts."""
-
 _UNTOLD, _STARTED, _ENDED = range(3)
 
 _CALLS = ("start", "end", "error")
@@ -43,9 +40,11 @@ class Narrator:
         Names the run.
     bell
         Rung when a call has begun in another thread.
+    is_timed
+        Whether calls are timed for somebody else, too.
     """
 
-    def __init__(self, observers: Observers, run_id: str, bell: Bell) -> None:
+    def __init__(self, observers: Observers, run_id: str, bell: Bell, *, is_timed: bool) -> None:
         self._observers = observers
         self._run_id = run_id
         self._bell = bell
@@ -57,17 +56,17 @@ class Narrator:
             *names, "on_node_cached", "on_map_item_cached", "on_map_start", "on_map_end"
         )
         """Whether anybody wants to be told."""
-        self._times = observers.want(*names)
+        self._times = is_timed or observers.want(*names)
         self.looks = observers.want("on_node_start", "on_map_item_start")
         """Whether starts are wanted as they happen."""
 
     def open(self, run: StageRun) -> None:
         """Take in that a stage starts."""
+        if self._times:
+            run.begun = partial(self._begin, run) if self.looks else _nobody
         if not self.is_heard:
             return
         self._told[run.stage.number] = [np.zeros(run.size, dtype=np.uint8) for _ in run.stage.steps]
-        if self._times:
-            run.begun = partial(self._begin, run) if self.looks else _nobody
         for step in self._mapped_steps(run):
             self._observers.tell("on_map_start", self._event(run, step))
 

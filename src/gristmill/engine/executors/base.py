@@ -77,5 +77,8 @@ class Transport(Protocol):
     def extend(self, stage: StageRun, positions: Mapping[str, Array]) -> None:
         """Take in that more elements of what the stage reads are there, by name the positions of those."""
 
+    def halt(self) -> None:
+        """Start no more calls, as far as that can be told to what runs them; those that run may end."""
+
     def close(self, *, kill: bool) -> None:
         """Give the slots back; with `kill`, end what still runs."""

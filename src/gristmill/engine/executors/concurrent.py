@@ -108,6 +108,10 @@ class ConcurrentTransport:
     def extend(self, stage: StageRun, positions: Mapping[str, Array]) -> None:
         """Do nothing: the worker reads through the stage itself."""
 
+    def halt(self) -> None:
+        """Start no more calls."""
+        self._stop.set()
+
     def close(self, *, kill: bool) -> None:
         """Commit what is left; with `kill`, start no more calls. Threads that still run are left alone."""
         if kill:

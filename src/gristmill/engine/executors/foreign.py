@@ -135,6 +135,10 @@ class ForeignTransport:
         """Take in that more elements of what the stage reads are there."""
         self._jobs.extend(stage, positions)
 
+    def halt(self) -> None:
+        """Withdraw the jobs: processes start no more blocks of calls."""
+        self._jobs.close()
+
     def close(self, *, kill: bool) -> None:
         """Withdraw what has not begun, with the jobs; what has begun starts no more calls."""
         for posted in list(self._running.values()) if kill else ():

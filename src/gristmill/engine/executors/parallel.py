@@ -24,6 +24,7 @@ from loky.process_executor import ProcessPoolExecutor
 from gristmill.engine import watchdog
 from gristmill.engine.executors.base import SlotDiedError
 from gristmill.engine.executors.jobs import JobFiles, is_by_value
+from gristmill.engine.exits import be_first
 from gristmill.engine.process import BatchMessage, StaleCodeError, run_batch
 from gristmill.engine.report import BatchReport
 from gristmill.engine.seat import Table, Underway
@@ -79,6 +80,7 @@ class _Slot:
     """One worker process."""
 
     def __init__(self) -> None:
+        self._has_run = False
         with _quiet_tracker():
             self.executor = ProcessPoolExecutor(
                 max_workers=1,
@@ -87,6 +89,14 @@ class _Slot:
                 initargs=(os.getpid(),),
                 env=_ONE_THREAD,
             )
+
+    def submit(self, message: bytes) -> "Future[bytes]":
+        """Have the process run a batch."""
+        future: Future[bytes] = self.executor.submit(run_batch, message)
+        if not self._has_run:
+            self._has_run = True
+            be_first()  # each executor of loky's waits at exit for what runs, from its first use on
+        return future
 
     def processes(self) -> list[int]:
         """Return the id of the process, if there is one now."""
@@ -249,6 +259,9 @@ class ParallelTransport:
         """Take in that more elements of what the stage reads are there."""
         self._jobs.extend(stage, positions)
 
+    def halt(self) -> None:
+        """Do nothing: a process runs the batch that it has, which is short, until it is ended."""
+
     def close(self, *, kill: bool) -> None:
         """Keep idle processes warm for the next run; with `kill`, end those that still work."""
         for slot in self._slots:
@@ -293,7 +306,7 @@ class ParallelTransport:
         for _ in range(_SLOTS_TRIED):
             try:
                 with _uninterrupted():
-                    future = delivery.slot.executor.submit(run_batch, message)
+                    future = delivery.slot.submit(message)
             except Exception:  # noqa: BLE001 - its process died while it was idle: no call is to blame
                 delivery = replace(delivery, slot=self._replaced(delivery.slot))
                 self._running[delivery.answer] = delivery.slot

@@ -133,6 +133,9 @@ class SequentialTransport:
     def extend(self, stage: StageRun, positions: Mapping[str, Array]) -> None:
         """Do nothing: the worker reads through the stage itself."""
 
+    def halt(self) -> None:
+        """Do nothing: nothing runs between two submits."""
+
     def close(self, *, kill: bool) -> None:
         """Commit what is left; nothing runs between two submits."""
         for worker in self._workers.values():
