@@ -7,8 +7,8 @@ complete.
 
 import time
 import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,35 +16,29 @@ from typing import Any
 import numpy as np
 
 from gristmill.engine.active import Active, Flight
-from gristmill.engine.apart import set_apart, take_over, wants_errors
+from gristmill.engine.apart import take_over
 from gristmill.engine.batches import BatchSizer
-from gristmill.engine.calls import describe_failure
 from gristmill.engine.causes import with_errors
-from gristmill.engine.chunked import open_input
 from gristmill.engine.control import Control
+from gristmill.engine.deaths import bury, time_out
 from gristmill.engine.executors.base import SlotDiedError, Transport
 from gristmill.engine.faults import FaultWatch, OnStoreError
-from gristmill.engine.flow import is_there, may_flow, taken
+from gristmill.engine.flow import is_there, taken
 from gristmill.engine.interrupts import Bell, Interrupts, guarded
 from gristmill.engine.job import Passed
+from gristmill.engine.losses import Losses
 from gristmill.engine.narrator import Narrator
-from gristmill.engine.onecall import late
 from gristmill.engine.overdue import LOOK_SECONDS as OVERDUE_SECONDS
 from gristmill.engine.overdue import OverdueCalls
 from gristmill.engine.report import BatchReport, Failure
-from gristmill.engine.seat import Underway
-from gristmill.engine.sources import OutputSource, Source
 from gristmill.engine.stagerun import Missing, StageRun
+from gristmill.engine.stages import Stages
 from gristmill.engine.stopped import LOOK_SECONDS, StoppedBatches
 from gristmill.engine.stores import Stores
-from gristmill.errors import IntegrityError, WorkerDiedError
 from gristmill.events import FaultEvent, Observers, RunEvent, StageEvent
 from gristmill.identity.types import SIZE
 from gristmill.plan.compile import Plan
-from gristmill.plan.inputs import GivenOutput, MappedInput
-from gristmill.plan.space import Space
-from gristmill.plan.stage import Constant, Stage, Tree
-from gristmill.plan.tree import levels
+from gristmill.plan.stage import Stage
 
 Array = np.ndarray[Any, Any]
 
@@ -56,12 +50,6 @@ WATCH_SECONDS = 0.1
 
 _GRACE_SECONDS = 1.5
 """How long batches may go on after Ctrl-C before their processes are ended."""
-
-_REPEATS = 10
-"""How often an element whose bytes are lost is computed again before the run ends with an error."""
-
-_REBUILD_AFTER = 3
-"""How often an element is computed and not found before the ledger's database is suspected."""
 
 Landed = Callable[[StageRun, Array, Array | float | None], Sequence[tuple[str, int]]]
 
@@ -134,12 +122,9 @@ class Loop:
         self._on_landed = on_landed
         self._deaths = deaths
         self._faults = FaultWatch(stores, on_store_error, observers, run_id)
-        self._stages = list(plan.stages)
-        self._active: dict[int, Active] = {}
-        self._apart: dict[int, int | None] = {}
-        """By stages that want errors: the stage of their calls that get none, if there are both."""
+        self._stages = Stages(plan, stores)
+        self._losses = Losses(self._stages, self._tell_lost)
         self._flights: dict[Future[BatchReport], Flight] = {}
-        self._inputs: dict[str, Source] = {key: open_input(one) for key, one in plan.inputs.items()}
         self._bell = Bell()
         self._control = control or Control()
         self._control.attach(self._bell)
@@ -150,8 +135,7 @@ class Loop:
         self._overdue = OverdueCalls()
         self._narrator = Narrator(observers, run_id, self._bell, is_timed=self._control.is_timed)
         self._polled = 0.0
-        self._repeats: Counter[tuple[str, int]] = Counter()
-        self.outcome = RunOutcome()
+        self.outcome = RunOutcome(self._stages.runs)
 
     @guarded
     def run(self) -> RunOutcome:
@@ -186,7 +170,7 @@ class Loop:
             self._start_stages()
             self._dispatch()
         if self._flights:
-            waiting = any(active.waiting for active in self._active.values())
+            waiting = any(active.waiting for active in self._stages.active.values())
             done = [future for future in self._flights if future.done()]
             if not done:
                 self._bell.wait(_POLL_SECONDS if waiting else self._patience())
@@ -198,62 +182,27 @@ class Loop:
                 self._watch()
         elif self.outcome.failed is not None:
             return False
-        elif any(active.waiting for active in self._active.values()):
+        elif any(active.waiting for active in self._stages.active.values()):
             time.sleep(_POLL_SECONDS)
         elif self._held:
             self._bell.wait(LOOK_SECONDS)
-        return not self._is_complete()
-
-    def _is_complete(self) -> bool:
-        return len(self._active) == len(self._stages) and all(a.complete for a in self._active.values())
+        return not self._stages.are_complete
 
     # -- starting -----------------------------------------------------------------------------------------------
 
     def _start_stages(self) -> None:
-        while (stage := self._start_ready()) is not None:
-            self._grow(stage)
-
-    def _start_ready(self) -> Stage | None:
-        """Start the stages that are ready, up to one that has to be replaced by several first."""
-        for stage in self._stages:
-            if stage.number in self._active or not (self._is_ready(stage) or self._may_flow(stage)):
+        while (stage := self._stages.startable()) is not None:
+            if not self._stages.is_grown(stage):
+                self._stages.grow(stage)
                 continue
-            if stage.is_tree or (stage.number not in self._apart and wants_errors(stage)):
-                return stage
             with self._stores.kept.gate.entered():  # what is found here is not collected before it is named
                 self._stores.refresh()
                 self._start_stage(stage)
-        return None
-
-    def _grow(self, stage: Stage) -> None:
-        """Put the levels of a tree reduction in the place of what stands for them; set calls without errors apart."""
-        if not stage.is_tree:
-            self._set_apart(stage)
-            return
-        name = next(a.source for a in stage.steps[0].arguments if isinstance(a, Tree))
-        sources = {a.source for a in stage.steps[0].arguments if not isinstance(a, Constant)}
-        spaces = self._spaces(sources)
-        kept = self._plan.space(stage, spaces)
-        free = 1 + max(one.number for one in self._stages)
-        at = self._stages.index(stage)
-        self._stages[at : at + 1] = levels(stage, kept, spaces[name], self._dead(stage).get(name), free)
-
-    def _set_apart(self, stage: Stage) -> None:
-        """Have the calls of a stage that get no errors made before it."""
-        whole = None
-        if self._stores.private is not None:
-            space = self._plan.space(stage, self._spaces(self._sources(stage)))
-            free = 1 + max(one.number for one in self._stages)
-            whole = set_apart(stage, space, self._dead(stage), self.outcome.stages, free)
-        self._apart[stage.number] = None if whole is None else whole.number
-        if whole is not None:
-            at = self._stages.index(stage)
-            self._stages[at : at + 1] = [whole, replace(stage, after=stage.after | {whole.number})]
 
     def _start_stage(self, stage: Stage) -> None:
         active = self._start(stage)
-        self._active[stage.number] = active
-        self.outcome.stages[stage.number] = active.run
+        self._stages.active[stage.number] = active
+        self._stages.runs[stage.number] = active.run
         self._tell(active, "on_stage_start")
         self._narrator.open(active.run)
         self._landed(active, np.arange(active.run.size))
@@ -261,20 +210,17 @@ class Loop:
         if active.complete:
             self._end_stage(active)
 
-    def _is_ready(self, stage: Stage) -> bool:
-        return all(number in self._active and self._active[number].complete for number in stage.after)
-
     def _start(self, stage: Stage) -> Active:
-        sources, dead = self._sources(stage), self._dead(stage)
+        sources, dead = self._stages.sources(stage), self._stages.dead(stage)
         passed: Mapping[str, Passed] = {}
         if self._stores.private is not None:  # nowhere else may be kept what is made of errors
-            stage, passed = with_errors(stage, dead, self.outcome.stages)
-        spaces = self._spaces(sources)
+            stage, passed = with_errors(stage, dead, self._stages.runs)
+        spaces = self._stages.spaces(sources)
         run = StageRun(self._plan, stage, sources, spaces, self._stores, dead, passed=passed)
         run.check_mutation = self._check_mutation
         run.fail_fast = self._stop_at_failure
-        if (whole := self._apart.get(stage.number)) is not None:
-            take_over(run, self.outcome.stages.pop(whole))
+        if (whole := self._stages.apart.get(stage.number)) is not None:
+            take_over(run, self._stages.runs.pop(whole))
         active = Active(run, None, BatchSizer(1), 0)
         active.held.hold(np.arange(run.size))
         self._release(active)
@@ -283,7 +229,7 @@ class Loop:
     def _release(self, active: Active) -> tuple[Array, Array]:
         """Look up and queue what can be run of a stage; return it, and what is missing of it."""
         run = active.run
-        under_way = self._under_way(run.stage)
+        under_way = self._stages.under_way(run.stage)
         free = active.held.release(run, under_way)
         active.flows |= bool(under_way)
         if active.transport is not None and active.flows and len(free):
@@ -292,48 +238,6 @@ class Loop:
         self._enqueue(active, missing)
         active.found += len(free) - len(missing.positions)
         return free, missing.positions
-
-    def _under_way(self, stage: Stage) -> dict[str, StageRun]:
-        """What is not complete of what a stage reads."""
-        makers = (self._active[number] for number in stage.after if number in self._active)
-        return {name: one.run for one in makers if not one.complete for name in one.run.stage.outputs}
-
-    def _may_flow(self, stage: Stage) -> bool:
-        """Whether a stage can run beside what makes its arguments."""
-        return all(number in self._active for number in stage.after) and may_flow(
-            stage, self._under_way(stage)
-        )
-
-    def _sources(self, stage: Stage) -> dict[str, Source]:
-        found: dict[str, Source] = {}
-        for step in stage.steps:
-            for argument in step.arguments:
-                if isinstance(argument, Constant) or argument.source in stage.outputs:
-                    continue
-                name = argument.source
-                found[name] = self._inputs[name] if name in self._inputs else self._output(name)
-        return found
-
-    def _stage_of(self, name: str) -> Stage:
-        return next(stage for stage in self._stages if name in stage.outputs)
-
-    def _spaces(self, names: Iterable[str]) -> dict[str, Space]:
-        return {
-            name: self._plan.inputs[name].space
-            if name in self._plan.inputs
-            else self._active[self._stage_of(name).number].run.space_of(name)
-            for name in names
-        }
-
-    def _output(self, name: str) -> OutputSource:
-        return self._active[self._stage_of(name).number].run.source(name)
-
-    def _dead(self, stage: Stage) -> dict[str, Array]:
-        upstream = [self._active[number].run for number in stage.after]
-        read = {a.source for step in stage.steps for a in step.arguments if not isinstance(a, Constant)}
-        return {
-            name: run.dead_positions(name) for run in upstream for name in run.stage.outputs if name in read
-        }
 
     def _enqueue(self, active: Active, missing: Missing) -> None:
         """Queue what is missing; of positions that make the same call, one now and the others later."""
@@ -370,14 +274,15 @@ class Loop:
     def _in_order(self) -> list[Active]:
         """The stages, with those last of which a batch runs in this thread and keeps it from sending others."""
         return sorted(
-            self._active.values(), key=lambda one: one.transport is not None and one.transport.is_direct
+            self._stages.active.values(),
+            key=lambda one: one.transport is not None and one.transport.is_direct,
         )
 
     def _is_fed(self, active: Active) -> bool:
         """Have positions queued as what they take comes; return whether those that are can be run."""
         stage = active.run.stage
-        if not self._is_ready(stage):
-            if not self._may_flow(stage):
+        if not self._stages.is_ready(stage):
+            if not self._stages.may_flow(stage):
                 return False  # an element of an earlier stage was lost and is being computed again
             if active.is_doubtful:
                 self._hold_back(active)
@@ -399,7 +304,7 @@ class Loop:
             active.held.hold(one)
         active.pending.clear()
         active.later, active.waiting = [], []
-        under_way = self._under_way(active.run.stage)
+        under_way = self._stages.under_way(active.run.stage)
         there = is_there(active.run, np.array(active.suspects, dtype=np.int64), under_way)
         active.suspects = deque(
             one for one, is_safe in zip(active.suspects, there.tolist(), strict=True) if is_safe
@@ -417,7 +322,7 @@ class Loop:
         if not transport.is_shared:
             return True
         under_way = [one for one in self._flights.values() if one.transport is transport]
-        suspects = any(one.suspects for one in self._active.values() if one.transport is transport)
+        suspects = any(one.suspects for one in self._stages.active.values() if one.transport is transport)
         return not under_way or not (suspects or any(one.is_alone for one in under_way))
 
     def _next_batch(self, active: Active, transport: Transport, room: int) -> Array:
@@ -455,7 +360,7 @@ class Loop:
             self._claims.drop(claimed)
             self._note_progress(active)
             return None
-        distrusted = missing_now.keys if self._is_repeated(active, ours) else b""
+        distrusted = missing_now.keys if self._losses.is_repeated(active, ours) else b""
         attempts: Mapping[tuple[int, int], int] = {}
         if active.attempts:
             sent = set(ours.tolist())
@@ -506,10 +411,10 @@ class Loop:
             report = future.result()
         except SlotDiedError as error:
             self._stores.refresh()
-            if (late := self._overdue.take(future)) is not None:
-                self._time_out(active, flight.positions, late)
-            else:
-                self._suspect(flight, error)
+            late = self._overdue.take(future)
+            lost = bury(flight, error, self._deaths) if late is None else time_out(flight, late)
+            if lost is not None:
+                self._fail(active, lost)
         else:
             self._stores.refresh()
             self._overdue.take(future)
@@ -534,18 +439,18 @@ class Loop:
             done = np.setdiff1d(flight.left, left, assume_unique=True)
             self._flights[future] = replace(flight, left=left)
             if len(done):  # callbacks hear of them with the report, which knows their times
-                self._recompute(self._on_landed(run, done, now - flight.sent))
+                self._losses.recompute(self._on_landed(run, done, now - flight.sent))
 
     def _settle(self, active: Active) -> None:
         """Once all calls are made, see what they have made along axes; queue those of which something is gone."""
         if active.complete and self.outcome.failed is None and len(again := active.run.settle()):
-            self._repeat(active, again, excused=False)
+            self._losses.repeat(active, again, excused=False)
 
     def _landed(self, active: Active, positions: Array, seconds: "Array | float | None" = None) -> None:
         if not len(positions):
             return
         self._narrator.land(active.run, positions)
-        self._recompute(self._on_landed(active.run, positions, seconds))
+        self._losses.recompute(self._on_landed(active.run, positions, seconds))
 
     def _take_in(self, active: Active, flight: Flight, report: BatchReport) -> None:
         active.sizer.learn(len(flight.positions), report.seconds, report.busy_seconds)
@@ -561,139 +466,10 @@ class Loop:
                 min(report.failures, key=lambda one: (one.position, one.step)),
             )
         if report.failures:
-            self._mark_dead(active.run)
-        self._recompute([(lost.source, lost.position) for lost in report.lost])
+            self._stages.mark_dead(active.run)
+        self._losses.recompute([(lost.source, lost.position) for lost in report.lost])
         if len(again):
-            self._repeat(active, again, excused=bool(report.lost))
-
-    def _mark_dead(self, run: StageRun) -> None:
-        """Have the stages that read one know what has failed in it."""
-        for reader in self._active.values():
-            if run.stage.number in reader.run.stage.after:
-                reader.run.mark_dead(self._dead(reader.run.stage))
-                if reader.transport is not None:  # a worker must not look for what will never be there
-                    reader.transport.forget(reader.run)
-
-    def _repeat(self, active: Active, positions: Array, *, excused: bool) -> None:
-        """Queue what a batch did not complete: its results were taken back, or its bytes are lost again.
-
-        It is `excused` by something that it could not read; how often that may happen is counted there.
-        """
-        title = active.run.stage.title
-        for position in () if excused else positions.tolist():
-            self._repeats[title, position] += 1
-            if self._repeats[title, position] == _REBUILD_AFTER:
-                active.run.rebuild()
-            if self._repeats[title, position] > 2 * _REPEATS:
-                raise IntegrityError(
-                    f"index {active.run.space.index(position)} of {title!r} was computed {2 * _REPEATS} "
-                    "times, and is still not in the store; does this disk keep what is written to it?"
-                )
-        active.queue(positions)
-
-    def _is_repeated(self, active: Active, positions: Array) -> bool:
-        if not self._repeats:
-            return False
-        names = (active.run.stage.title, *active.run.stage.outputs)
-        return any((name, position) in self._repeats for name in names for position in positions.tolist())
-
-    def _recompute(self, lost: Sequence[tuple[str, int]]) -> None:
-        """Compute elements of earlier stages again, because their bytes are lost."""
-        by_name: dict[str, set[int]] = {}
-        for name, position in lost:
-            self._repeats[name, position] += 1
-            if self._repeats[name, position] > _REPEATS or isinstance(
-                self._plan.inputs.get(name), MappedInput
-            ):
-                raise IntegrityError(
-                    f"element {position} of {name!r} cannot be read back, although it was computed and stored "
-                    f"{_REPEATS} times; does this disk return what is written to it?"
-                )
-            by_name.setdefault(name, set()).add(position)
-        for name, positions in by_name.items():
-            chosen = np.array(sorted(positions))
-            if name in self._plan.inputs:
-                self._mend(name, chosen)
-            else:
-                self._take_back(name, chosen)
-        for reader in self._active.values() if lost else ():
-            reader.is_doubtful = True
-            if reader.transport is not None:
-                reader.transport.forget(reader.run)
-
-    def _mend(self, name: str, positions: Array) -> None:
-        """Have elements of an earlier map computed again, which this one was given by reference."""
-        given = self._plan.inputs[name]
-        if isinstance(given, GivenOutput):
-            self._tell_lost(given.name, [given.space.index(position) for position in positions.tolist()])
-            given.output.mend(positions)
-
-    def _tell_lost(self, name: str, indices: Sequence[tuple[int, ...]]) -> None:
-        for index in indices:
-            self._observers.tell(
-                "on_store_fault", FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
-            )
-
-    def _take_back(self, name: str, positions: Array) -> None:
-        upstream = self._active[self._stage_of(name).number]
-        run, step = upstream.run, upstream.run.step_of(name)
-        indices = [run.space_of(name).index(position) for position in positions.tolist()]
-        output = run.stage.steps[step].outputs.index(name)
-        if run.stage.steps[step].inner:
-            run.source(name).set_aside(positions)
-            positions, output = run.callers(name, positions), 0
-        positions, locators = run.forget(step, positions)
-        if not len(positions):
-            return  # they are being computed again already
-        run.storage(step).quarantine(run.indexes[step], locators, output)
-        upstream.queue(positions)
-        self._tell_lost(name, indices)
-
-    def _suspect(self, flight: Flight, error: SlotDiedError) -> None:
-        """A process died with this batch: what it finished is kept, and what it was at is run alone.
-
-        Where that is not known, every call of the batch is.
-        """
-        active, positions = flight.active, flight.positions
-        left = active.run.examine(positions).positions.tolist()
-        seen = error.call if error.call is not None and error.call.position in left else None
-        if seen is not None:
-            active.queue(np.array([one for one in left if one != seen.position], dtype=np.int64))
-            left = [seen.position]
-        is_alone = flight.is_alone and len(positions) == 1
-        if left and (is_alone or (seen is not None and self._deaths == 1)):
-            position = left[0]
-            active.deaths[position] = active.deaths.get(position, 0) + 1
-            if active.deaths[position] >= self._deaths:
-                self._give_up(active, position, error)
-                return
-        active.suspects.extend(left)
-
-    def _give_up(self, active: Active, position: int, error: SlotDiedError) -> None:
-        run = active.run
-        step = next(k for k, locators in enumerate(run.locators) if locators[position] < 0)
-        name = run.stage.steps[step].node.name
-        often = f" {self._deaths} times" if self._deaths > 1 else ""
-        death = WorkerDiedError(
-            f"the process that ran {name} at index {run.space.index(position)} died{often} "
-            f"(killed, crashed, or out of memory): {error}"
-        )
-        self._fail(active, describe_failure(position, step, death, portable=False, attempts=self._deaths))
-
-    def _time_out(self, active: Active, positions: Array, call: Underway) -> None:
-        """A process was ended because a call took too long: it is made again or fails, the rest is made by others."""
-        left = active.run.examine(positions).positions
-        active.queue(left[left != call.position])
-        if call.position not in left:  # it ended at the last moment
-            return
-        node = active.run.stage.steps[call.step].node
-        error = late(node, "its process was ended")
-        if node.retries.wants(call.attempt, error):
-            active.attempts[call.step, call.position] = call.attempt
-            active.suspects.append(call.position)
-            return
-        failure = describe_failure(call.position, call.step, error, portable=False, attempts=call.attempt)
-        self._fail(active, failure)
+            self._losses.repeat(active, again, excused=bool(report.lost))
 
     def _fail(self, active: Active, failure: Failure) -> None:
         """Take in a call that failed with its process."""
@@ -701,33 +477,33 @@ class Loop:
         report = BatchReport([0] * len(run.stage.steps), failures=[failure])
         run.record(np.array([failure.position]), report)
         self._narrator.take_in(run, report)
-        self._mark_dead(run)
+        self._stages.mark_dead(run)
         if self._stop_at_failure:
             self.outcome.failed = (run.stage, failure)
 
     def _patience(self) -> float:
         """How long nothing need be looked at."""
-        steps = (step for active in self._active.values() if active.flying for step in active.run.stage.steps)
+        steps = (
+            step
+            for active in self._stages.active.values()
+            if active.flying
+            for step in active.run.stage.steps
+        )
         limits = [step.node.timeout for step in steps if step.node.timeout is not None]
         looked_for = self._narrator.looks or self._control.is_watched
         longest = WATCH_SECONDS if looked_for else LOOK_SECONDS
         return min([longest, *(max(0.01, min(limit / 10, OVERDUE_SECONDS)) for limit in limits)])
 
-    @property
-    def _transports(self) -> list[Transport]:
-        found = {id(one.transport): one.transport for one in self._active.values() if one.transport}
-        return list(found.values())
-
     def _release_stopped(self) -> None:
         """Let others make the calls of batches whose processes have been stopped for long."""
-        for future in self._stopped.overdue(self._transports):
+        for future in self._stopped.overdue(self._stages.transports):
             if (flight := self._flights.get(future)) is not None:
                 self._claims.drop(flight.claimed)
                 self._flights[future] = replace(flight, claimed=b"")
 
     def _land_rest(self) -> None:
         """After an interruption: give running batches a moment, so that their work is kept."""
-        for active in self._active.values():
+        for active in self._stages.active.values():
             if active.transport is not None:
                 active.transport.halt()
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -751,7 +527,7 @@ class Loop:
     def _look(self) -> None:
         """See what worker processes are at."""
         self._narrator.hear()
-        for transport in self._transports:
+        for transport in self._stages.transports:
             for batch, call in transport.underway().items():
                 flight = self._flights.get(batch)
                 if flight is None or call.position not in flight.positions:
@@ -760,6 +536,10 @@ class Loop:
                 self._narrator.see(run, call)
                 if self._overdue.is_late(batch, run.stage.steps[call.step].node, call):
                     transport.end(batch)
+
+    def _tell_lost(self, name: str, index: tuple[int, ...]) -> None:
+        event = FaultEvent(self._run_id, name, index, "stored bytes are missing or damaged")
+        self._observers.tell("on_store_fault", event)
 
     def _tell(self, active: Active, method: str) -> None:
         run = active.run
