@@ -97,6 +97,8 @@ class Evaluation:
                     control=feed.control if feed is not None else None,
                 )
             except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and self.store is not None:
+                    error.add_note(_way_on(recorder, store))
                 if recorder is not None:
                     recorder.end(None, error=error, views={})
                 raise
@@ -129,6 +131,13 @@ class Evaluation:
         }
         elsewhere = tuple(storage for place, storage in others.items() if place not in own)
         return store, private, Stores(store.storage, private.storage if private else None, elsewhere)
+
+
+def _way_on(recorder: Recorder | None, store: Store) -> str:
+    """What to tell a user who has pressed Ctrl-C."""
+    done, total = recorder.progress if recorder is not None else (0, 0)
+    kept = f"The results of {done:,} of {total:,} calls are" if total else "What was finished is"
+    return f"{kept} kept in {store.location}: run the same again to go on from there."
 
 
 def _explained(run: StageRun, failure: Failure) -> BaseException:

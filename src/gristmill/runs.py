@@ -60,6 +60,10 @@ class NodeRecord:
     axes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     """Of the elements."""
+    seconds: float = 0.0
+    """Wall time in which its calls were made, summed over workers; calls side by side in one of them count once."""
+    cpu_seconds: float = 0.0
+    """How much of it a CPU was used by the thread that made them; 0 for calls in threads and coroutines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class StageRecord:
     """What ran the calls; empty where none had to be made."""
     reason: str = ""
     """Why `"auto"` chose that; empty where the user did."""
+    seconds: float = 0.0
+    """What workers spent on it; besides what its nodes say: looking up, reading arguments, and storing results."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,30 @@ def test_a_record_is_refreshed_while_the_run_goes_on(store: Store, monkeypatch: 
     assert 0 < seen[0] < seen[-1] <= 1000
 
 
+def test_a_record_says_where_the_time_went(store: Store) -> None:
+    def busy(x: int) -> int:
+        until = time.thread_time() + 0.03
+        while time.thread_time() < until:
+            pass
+        return x
+
+    def waits(busy: int) -> int:
+        time.sleep(0.03)
+        return busy
+
+    nodes = [node(busy, mapspec="x[i] -> busy[i]"), node(waits, mapspec="busy[i] -> waits[i]")]
+    pipeline(store, *nodes).map({"x": range(4)}, map_executor="sequential")
+    (stage,) = store.runs()[0].stages
+    first, second = stage.nodes
+    assert first.cpu_seconds >= 4 * 0.03
+    assert second.seconds >= 4 * 0.03
+    assert second.cpu_seconds < second.seconds / 2
+    assert stage.seconds >= first.seconds + second.seconds
+    pipeline(store, *nodes).map({"x": range(4)}, map_executor="sequential")
+    (stage,) = store.runs()[0].stages
+    assert (stage.seconds, [one.seconds for one in stage.nodes]) == (0.0, [0.0, 0.0])
+
+
 # -- loading
 
 

@@ -5,6 +5,7 @@ looks calls up and claims them itself; everything above has been looked up and c
 """
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -242,10 +243,15 @@ class Block:
             return
         keys = _pick(calls.keys, chosen, len(calls.rows))
         positions = self._positions[calls.rows[chosen]].tolist()
+        started, worked = time.perf_counter(), time.thread_time()
         for places, outcome in runner.caller.stream(arguments, positions, keys):
+            wall, busy = self._report.spent.get(number, (0.0, 0.0))
+            now, work = time.perf_counter(), time.thread_time()
+            self._report.spent[number] = wall + now - started, busy + work - worked
             self._take_in(number, runner, calls, chosen[places], outcome)
             if outcome.interrupt is not None:
                 raise outcome.interrupt
+            started, worked = time.perf_counter(), time.thread_time()
 
     def _take_in(self, number: int, runner: Runner, calls: "_Calls", chosen: Array, outcome: Outcome) -> None:
         """Check and record calls that have ended."""

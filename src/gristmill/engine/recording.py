@@ -119,6 +119,12 @@ class Recorder(Callback):
                 self._timer.daemon = True
                 self._timer.start()
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many calls there are results of, and how many there are of the stages that have started."""
+        found = [locators != MISSING for run in self._runs.values() for locators in run.locators]
+        return sum(int(np.count_nonzero(one)) for one in found), sum(map(len, found))
+
     def end(
         self, outcome: RunOutcome | None, *, error: BaseException | None, views: Mapping[str, str]
     ) -> Pin | None:
@@ -193,7 +199,8 @@ class Recorder(Callback):
         if run is None:
             return StageRecord(stage.title, stage.axes, (), nodes)
         counts = (run.computed, run.cached, len(run.failures), run.skipped)
-        return StageRecord(stage.title, stage.axes, run.space.shape, nodes, *counts, run.executor, run.reason)
+        ran = run.executor, run.reason, round(run.worked, 6)
+        return StageRecord(stage.title, stage.axes, run.space.shape, nodes, *counts, *ran)
 
     def _calls(self, run: StageRun) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}
@@ -254,7 +261,9 @@ def _node(entry: _Entry, run: StageRun | None) -> NodeRecord:
     step, name = entry.step, node_name(entry.step.node)
     if entry.output is None:
         made = step if run is None else run.stage.steps[entry.number]  # of errors, perhaps
-        return NodeRecord(name, step.outputs, step.prefix.hex(), made.node.cache)
+        wall, busy = run.spent[entry.number] if run is not None else (0.0, 0.0)
+        kept, group = made.node.cache, step.prefix.hex()
+        return NodeRecord(name, step.outputs, group, kept, seconds=round(wall, 6), cpu_seconds=round(busy, 6))
     space = _space(entry, run) if run is not None else Space()
     group = elements_group(step.prefix, entry.output).hex()
     outputs = (step.outputs[entry.output],)

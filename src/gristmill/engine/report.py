@@ -52,6 +52,8 @@ class BatchReport:
     """Of these, how long its thread used a CPU or waited for one; None where others ran its calls."""
     bytes_written: int = 0
     """Where the batch ran in another process."""
+    spent: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """By step, the wall time in which its calls were made, and how much of it this thread used a CPU, in seconds."""
     timed: list[Timed] = field(default_factory=list)
     """Of the calls that were made, failed ones included, if that is wanted."""
     fault: str = ""

@@ -107,6 +107,10 @@ class StageRun:
         """Why that was chosen; empty where the user has."""
         self.is_chosen = False
         """Whether that was chosen from what has been measured."""
+        self.worked = 0.0
+        """Seconds that workers have spent on its batches."""
+        self.spent = [(0.0, 0.0) for _ in stage.steps]
+        """Of these, by step the wall time in which calls were made, and how much of it a CPU was used."""
         self.fail_fast = False
         """Whether a failure is a reason to start no more calls."""
         self.begun: Callable[[int, int], None] | None = None
@@ -194,6 +198,9 @@ class StageRun:
             self.failures[failure.position, failure.step] = failure
             self._kill(failure.position, failure.step)
         self.computed += sum(report.computed[k] for k in self._own)
+        self.worked += report.seconds
+        for k, (wall, busy) in report.spent.items():
+            self.spent[k] = self.spent[k][0] + wall, self.spent[k][1] + busy
         return self.examine(positions).positions
 
     def absorb(self, failures: Sequence[Failure], computed: int) -> None:
