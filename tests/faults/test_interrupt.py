@@ -30,8 +30,9 @@ PROGRAM = dedent(
         try:
             print("ready", flush=True)
             result = pipeline.map(given, map_executor=executor, max_workers=2)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             print("interrupted", flush=True)
+            assert "run the same again to go on" in error.__notes__[-1]
             if executor != "sequential":
                 assert pipeline.map({**given, "x": [-1]}, map_executor=executor)["slow"].tolist() == [1]
             sys.exit(0)
