@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.schedules import DIE, RAISE, Schedule, ScheduledError, attemp
 
 from gristmill import Engine, GraphError, ItemTimeoutError, Node, Pipeline, Retry, WorkerDiedError, node
 
-EXECUTORS = ("sequential", "threaded", "async", "parallel", "auto")
+EXECUTORS = ("sequential", "threaded", "async", "parallel", "auto", "thread-pool", "process-pool")
 NEVER = 60.0
 """Seconds that no test waits for."""
 SLOW = 0.06
@@ -21,8 +21,13 @@ SLOW = 0.06
 
 
 @pytest.fixture(params=EXECUTORS)
-def executor(request: pytest.FixtureRequest) -> str:
+def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def executor(name: str, kept: Mapping[str, Any]) -> Any:
+    return kept[name]
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def tried_async(plan: Schedule, **options: Any) -> Pipeline:
 
 @pytest.mark.parametrize("made", [tried, tried_async])
 def test_a_call_is_tried_again_as_often_as_its_node_says(
-    executor: str, schedule: Callable[..., Schedule], made: Callable[..., Pipeline]
+    executor: Any, schedule: Callable[..., Schedule], made: Callable[..., Pipeline]
 ) -> None:
     plan = schedule(_1=[RAISE, RAISE], _3=[RAISE, RAISE, RAISE], _4=[RAISE])
     result = made(plan, retries=2).map({"x": range(6)}, map_executor=executor, on_error="continue")
@@ -70,7 +75,7 @@ def test_a_call_is_tried_again_as_often_as_its_node_says(
 
 
 def test_the_last_exception_is_raised_with_its_traceback(
-    executor: str, schedule: Callable[..., Schedule]
+    executor: Any, schedule: Callable[..., Schedule]
 ) -> None:
     plan = schedule(_1=[RAISE, RAISE])
     with pytest.raises(ScheduledError, match="attempt 2 at item 1") as caught:
@@ -81,7 +86,7 @@ def test_the_last_exception_is_raised_with_its_traceback(
     assert plan.attempts(1) == 2
 
 
-def test_what_failed_is_tried_again_by_the_next_run(executor: str, schedule: Callable[..., Schedule]) -> None:
+def test_what_failed_is_tried_again_by_the_next_run(executor: Any, schedule: Callable[..., Schedule]) -> None:
     plan = schedule(_2=[RAISE, RAISE])
     pipeline = tried(plan, retries=1)
     first = pipeline.map({"x": range(4)}, map_executor=executor, on_error="continue")
@@ -90,7 +95,7 @@ def test_what_failed_is_tried_again_by_the_next_run(executor: str, schedule: Cal
     assert [plan.attempts(item) for item in range(4)] == [1, 1, 3, 1]
 
 
-def test_other_exceptions_fail_at_once(executor: str, schedule: Callable[..., Schedule]) -> None:
+def test_other_exceptions_fail_at_once(executor: Any, schedule: Callable[..., Schedule]) -> None:
     plan = schedule(_0=[RAISE, RAISE], _1=[RAISE])
     retries = Retry(attempts=5, on=(OSError,))
     result = tried(plan, retries=retries).map({"x": [0, 1]}, map_executor=executor, on_error="continue")
@@ -98,7 +103,7 @@ def test_other_exceptions_fail_at_once(executor: str, schedule: Callable[..., Sc
     assert [plan.attempts(item) for item in (0, 1)] == [1, 1]
 
 
-def test_each_attempt_has_arguments_of_its_own(executor: str) -> None:
+def test_each_attempt_has_arguments_of_its_own(executor: Any) -> None:
     def y(x: list[int]) -> list[int]:
         x.append(1)
         if not hasattr(threading, f"_tried_{x[0]}"):
@@ -130,7 +135,7 @@ def test_a_process_that_dies_is_an_attempt_of_nobody(schedule: Callable[..., Sch
 
 
 def test_a_call_that_takes_too_long_fails_and_no_other(
-    executor: str, schedule: Callable[..., Schedule]
+    executor: Any, schedule: Callable[..., Schedule]
 ) -> None:
     plan = schedule(_2=[NEVER])
     started = time.perf_counter()
@@ -143,7 +148,7 @@ def test_a_call_that_takes_too_long_fails_and_no_other(
     assert [plan.attempts(item) for item in range(8)] == [1] * 8
 
 
-def test_a_coroutine_is_cancelled(executor: str, tmp_path: Path) -> None:
+def test_a_coroutine_is_cancelled(executor: Any, tmp_path: Path) -> None:
     cancelled = tmp_path / "cancelled"
 
     async def y(x: int) -> int:
@@ -161,7 +166,7 @@ def test_a_coroutine_is_cancelled(executor: str, tmp_path: Path) -> None:
     assert cancelled.exists()
 
 
-def test_a_call_that_took_too_long_is_tried_again(executor: str, schedule: Callable[..., Schedule]) -> None:
+def test_a_call_that_took_too_long_is_tried_again(executor: Any, schedule: Callable[..., Schedule]) -> None:
     plan = schedule(_1=[NEVER, 0], _2=[RAISE, NEVER, 0], _3=[NEVER, NEVER, NEVER])
     pipeline = tried(plan, timeout=0.3, retries=2)
     result = pipeline.map({"x": range(5)}, map_executor=executor, on_error="continue")
@@ -170,7 +175,7 @@ def test_a_call_that_took_too_long_is_tried_again(executor: str, schedule: Calla
     assert [(error.index, error.attempts) for error in result.errors] == [((3,), 3)]
 
 
-def test_the_users_own_timeout_error_is_not_ours(executor: str) -> None:
+def test_the_users_own_timeout_error_is_not_ours(executor: Any) -> None:
     async def y(x: int) -> int:
         raise TimeoutError("of the user")
 
@@ -180,7 +185,7 @@ def test_the_users_own_timeout_error_is_not_ours(executor: str) -> None:
     assert type(caught.value) is TimeoutError
 
 
-def test_a_time_limit_holds_in_a_run(executor: str) -> None:
+def test_a_time_limit_holds_in_a_run(executor: Any) -> None:
     def slow(x: int) -> int:
         time.sleep(NEVER)
         return x

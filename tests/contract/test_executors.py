@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,26 +27,14 @@ ONE_OF_EACH = ("sequential", "threaded", "async", "parallel", *OWN)
 """Without those that only differ in width, for what takes longer."""
 
 
-@pytest.fixture(scope="module")
-def kept() -> Iterator[dict[str, Any]]:
-    """Executors that were made, by name: the same for all maps of this module."""
-    made: dict[str, Any] = {}
-    yield made
-    for executor in made.values():
-        if hasattr(executor, "shutdown"):
-            executor.shutdown()
-
-
 @pytest.fixture(params=EXECUTORS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def executor(name: str, kept: dict[str, Any]) -> Any:
-    if name in OWN and name not in kept:
-        kept[name] = OWN[name]()
-    return kept.get(name, name)
+def executor(name: str, kept: Mapping[str, Any]) -> Any:
+    return kept[name]
 
 
 @pytest.fixture
