@@ -12,7 +12,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from gristmill.storage import ledger, rows
 
 FAIL, TEAR, LOSE = "fail", "tear", "lose"
 """The operation does nothing; does half of it; does all of it. Each says that it failed."""
@@ -120,7 +123,15 @@ def _connect(database: Any, *arguments: Any, **named: Any) -> Any:
     return found
 
 
-sqlite3.connect = _connect  # for good, too: a connection that is open already has to fail like any other
+def _shim() -> SimpleNamespace:
+    """What gristmill uses for sqlite3; the module itself is left alone, since functions that are mapped may use it."""
+    return SimpleNamespace(**{**vars(sqlite3), "connect": _connect})
+
+
+for _module in (ledger, rows):
+    vars(_module)["sqlite3"] = (
+        _shim()
+    )  # for good, too: a connection that is open already has to fail like any other
 
 
 def arm(plan: Plan) -> None:
