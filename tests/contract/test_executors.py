@@ -298,7 +298,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "killed"])
-@pytest.mark.parametrize("own", ["sequential", "parallel", "thread-pool", "process-pool", "loky"])
+@pytest.mark.parametrize("own", ["thread-pool", "process-pool", "loky"])  # for the others, see tests/faults
 def test_what_had_ended_is_kept_when_the_program_is_stopped(
     own: str, how: str, log: CallLog, tmp_path: Path, default_store: Path
 ) -> None:
