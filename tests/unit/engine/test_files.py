@@ -325,7 +325,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("executor", ["sequential", "parallel"])
 def test_files_at_rest_are_read_by_the_first_process_only(tmp_path: Path, default_store: Path) -> None:
     script, folder = tmp_path / "job.py", tmp_path / "data"
     script.write_text(PROGRAM)

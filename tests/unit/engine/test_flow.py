@@ -145,7 +145,7 @@ def test_the_first_failure_ends_both(split: dict[str, str], log: CallLog) -> Non
         raise ValueError(y)
 
     pipeline = Pipeline([node(y, mapspec="x[i] -> y[i]"), node(z, mapspec="y[i] -> z[i]")])
-    with pytest.raises(ValueError, match="[0-9]"):
+    with pytest.raises(ValueError, match=r"[0-9]"):
         pipeline.map({"x": range(200)}, map_executor=split)
     assert len(log.calls()) < 200
 
