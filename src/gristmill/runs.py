@@ -98,7 +98,7 @@ class RunRecord:
     started: float
     """Seconds since the epoch."""
     refreshed: float
-    """When the record was written last: of a run that was killed, about when."""
+    """When the record was written last: every few seconds while the run goes on; of one that was killed, about when."""
     ended: float | None
     outputs: tuple[str, ...]
     """What was asked for."""
@@ -114,6 +114,8 @@ class RunRecord:
     """The first calls that failed: output, index, what was raised."""
     views: Mapping[str, str] = field(default_factory=dict)
     """Output name to the path of its zarr array."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Digests of what was given, by name, defaults included; private ones are left out."""
     host: str = ""
     pid: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)

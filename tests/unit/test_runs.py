@@ -1,6 +1,7 @@
 """Run records: what every map leaves in the store, and the result that is loaded from it."""
 
 import sys
+import threading
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.programs import running
 
-from gristmill import Callback, GristmillError, IntegrityError, Pipeline, Store, StoreError, node
+from gristmill import Callback, GristmillError, IntegrityError, Pipeline, Store, StoreError, digest, node
 from gristmill.engine import recording
 from gristmill.events import StageEvent
 from gristmill.runs import Calls, decode_head, encode_head
@@ -208,6 +209,42 @@ def test_a_record_is_refreshed_while_the_run_goes_on(store: Store, monkeypatch: 
     watched.map({"x": range(1000)}, map_executor="sequential")
     assert seen == sorted(seen)
     assert 0 < seen[0] < seen[-1] <= 1000
+
+
+def test_a_record_says_what_was_given(store: Store) -> None:
+    def scaled(x: int, factor: int, token: str) -> int:
+        return factor * x
+
+    nodes = [node(scaled, mapspec="x[i] -> scaled[i]", defaults={"factor": 3}, private=("token",))]
+    inputs = {"x": [1, 2], "token": "secret"}
+    pipeline(store, *nodes).map(inputs)
+    pipeline(store, *nodes).map({**inputs, "x": [1, 3]})
+    second, first = (record.inputs for record in store.runs())
+    assert first.keys() == second.keys() == {"x", "factor"}
+    assert first["factor"] == second["factor"] == str(digest(3))
+    assert first["x"] != second["x"]
+
+
+def test_a_record_says_that_the_run_is_alive(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "HEARTBEAT_SECONDS", 0.1)
+
+    def slow(x: int) -> int:
+        time.sleep(0.6)
+        return x
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.update(record.refreshed for record in store.runs())
+            time.sleep(0.02)
+
+    seen: set[float] = set()
+    done = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    pipeline(store, node(slow, mapspec="x[i] -> slow[i]")).map({"x": [1]}, map_executor="parallel")
+    done.set()
+    watcher.join()
+    assert len(seen) >= 4
 
 
 def test_a_record_says_where_the_time_went(store: Store) -> None:

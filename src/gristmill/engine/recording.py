@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,10 +24,12 @@ from gristmill.engine.loop import RunOutcome
 from gristmill.engine.notes import node_name
 from gristmill.engine.stagerun import StageRun
 from gristmill.events import Callback, RunEvent
+from gristmill.identity.digest import merkle
 from gristmill.identity.keys import elements_group
+from gristmill.identity.types import Digest
 from gristmill.plan.compile import Plan
 from gristmill.plan.space import Space
-from gristmill.plan.stage import Stage, Step
+from gristmill.plan.stage import Constant, Stage, Step
 from gristmill.runs import (
     Calls,
     NodeRecord,
@@ -45,6 +47,9 @@ from gristmill.storage.presence import Pin
 
 REFRESH_SECONDS = 0.5
 """How often a record is written at most while its run goes on."""
+
+HEARTBEAT_SECONDS = 5.0
+"""How often it is written at least, though nothing has been reported: the run is alive."""
 
 _DUTY = 50
 """A record that takes long to write is written again only after this many times as long."""
@@ -90,6 +95,7 @@ class Recorder(Callback):
             ended=None,
             outputs=plan.outputs,
             stages=(),
+            inputs=_digests(plan),
             host=socket.gethostname(),
             pid=os.getpid(),
             versions=_versions(),
@@ -114,10 +120,8 @@ class Recorder(Callback):
             # What a stage finds at its start is named at once: a collector may come before the next time.
             if (starts and _found_any(run)) or time.monotonic() >= self._next:
                 self._write("running")
-            elif self._timer is None:  # the next report may be hours away
-                self._timer = threading.Timer(self._next - time.monotonic(), self._write_late)
-                self._timer.daemon = True
-                self._timer.start()
+            if self._changed or not (starts and _found_all(run)):
+                self._write_in()  # the next report may be hours away
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -167,19 +171,35 @@ class Recorder(Callback):
         )
         self._write("done" if error is None else "failed")
 
+    def _write_in(self) -> None:
+        """Write again when it is due, unless that is to happen anyway."""
+        if self._timer is None:
+            wait = self._next - time.monotonic() if self._changed else HEARTBEAT_SECONDS
+            self._timer = threading.Timer(min(max(wait, 0.0), HEARTBEAT_SECONDS), self._write_late)
+            self._timer.daemon = True
+            self._timer.start()
+
     def _write_late(self) -> None:
-        """Write what has been reported since the last time, in a thread of its own."""
+        """Write what has been reported since the last time, in a thread of its own, or only that the run goes on."""
         with self._lock:
             self._timer = None
-            if not self._ended and self._changed:
-                self._write("running")
+            if not self._ended:
+                if self._changed and time.monotonic() >= self._next:
+                    self._write("running")
+                else:
+                    self._refresh()
+                    self._storage.note({head_key(self._record.run_id): encode_head(self._record)})
+                self._write_in()
+
+    def _refresh(self, **changes: Any) -> None:
+        now = time.time()
+        self._record = replace(self._record, refreshed=now, seconds=now - self._record.started, **changes)
 
     def _write(self, state: State) -> None:
-        started, now = time.monotonic(), time.time()
+        """Write everything that has been reported."""
+        started = time.monotonic()
         stages = tuple(self._stage(stage) for stage in self._stages)
-        self._record = replace(
-            self._record, state=state, refreshed=now, seconds=now - self._record.started, stages=stages
-        )
+        self._refresh(state=state, stages=stages)
         rows = {head_key(self._record.run_id): encode_head(self._record)}
         for number in self._changed:
             rows.update(self._calls(self._runs[number]))
@@ -240,6 +260,15 @@ class Recorder(Callback):
                 yield outputs[0], run.space.index(failure.position), _said(failure.exception)
 
 
+def _digests(plan: Plan) -> dict[str, str]:
+    """What was given, by name; what a user has called private stays so, even if one would have to guess."""
+    hidden = {name for node in plan.graph.nodes for name in node.private}
+    arguments = (a for stage in plan.stages for step in stage.steps for a in step.arguments)
+    found = {a.given.name: Digest(a.given.digest) for a in arguments if isinstance(a, Constant)}
+    found |= {one.name: Digest(merkle(one.space.shape, one.digests)) for one in plan.inputs.values()}
+    return {name: str(found[name]) for name in sorted(found) if name not in hidden}
+
+
 class _Entry(NamedTuple):
     """What a record has of a stage: the calls of a step, or the elements that they have made of one output."""
 
@@ -281,6 +310,10 @@ def _space(entry: _Entry, run: StageRun) -> Space:
 
 def _found_any(run: StageRun) -> bool:
     return any(bool((locators != MISSING).any()) for locators in run.locators)
+
+
+def _found_all(run: StageRun) -> bool:
+    return all(bool((locators != MISSING).all()) for locators in run.locators)
 
 
 def _said(error: BaseException) -> str:
