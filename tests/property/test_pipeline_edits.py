@@ -134,7 +134,7 @@ class EditsInParallel(Edits):
 
 TestEdits = Edits.TestCase
 TestEdits.settings = settings(
-    max_examples=60, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=36, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]
 )
 TestEditsInParallel = EditsInParallel.TestCase
 TestEditsInParallel.settings = settings(

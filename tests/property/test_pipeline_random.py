@@ -233,7 +233,7 @@ def check(
     made |= set(executed)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(
     nodes=specs(),
     turns=st.lists(st.tuples(inputs_(), st.lists(st.booleans(), max_size=6)), min_size=1, max_size=3),

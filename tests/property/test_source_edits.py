@@ -785,7 +785,7 @@ def steps(examples: int, count: int) -> settings:
 
 def test_edits_between_runs(server: Program) -> None:
     places = ("reload", "reload", "reload", "import", "fresh")
-    run_state_machine_as_test(machine(places, ["sequential", "auto"], server), settings=steps(40, 12))
+    run_state_machine_as_test(machine(places, ["sequential", "auto"], server), settings=steps(24, 12))
 
 
 def test_edits_between_parallel_runs(server: Program) -> None:
