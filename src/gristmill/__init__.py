@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from gristmill.store import Store as Store
     from gristmill.streaming import ItemStream as ItemStream
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "engine.engine": ("Engine",),
     "engine.failed": ("ItemError",),

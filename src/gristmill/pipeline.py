@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from gristmill.engine.mapped import MappedOutput
 from gristmill.errors import GraphError, InputError
 from gristmill.evaluation import Evaluation, Level, OnError
 from gristmill.events import Callback
-from gristmill.explain.findings import explain
-from gristmill.explain.planned import RunPlan, outline
-from gristmill.explain.report import Explanation
 from gristmill.graph import composition
 from gristmill.graph.annotations import check_annotations
 from gristmill.graph.flattening import flat
@@ -33,12 +30,16 @@ from gristmill.graph.options import check_names
 from gristmill.graph.wording import did_you_mean, joined
 from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
-from gristmill.maprun import MapRun
 from gristmill.observe.progress import shown
 from gristmill.plan.compile import Plan, compile_plan
 from gristmill.result import MapResult
 from gristmill.store import Store
-from gristmill.streaming import ItemStream
+
+if TYPE_CHECKING:
+    from gristmill.explain.planned import RunPlan
+    from gristmill.explain.report import Explanation
+    from gristmill.maprun import MapRun
+    from gristmill.streaming import ItemStream
 
 Nodes = Node | Callable[..., Any] | tuple[Callable[..., Any], str]
 
@@ -429,7 +430,7 @@ class Pipeline:
         on_store_error: OnStoreError = "warn",
         progress: bool | None = None,
         **options: Any,
-    ) -> ItemStream:
+    ) -> "ItemStream":
         """Evaluate as `map` does, and yield what is made, index by index, as it is completed.
 
         The map goes on in a thread of its own. If the items are not taken for a while, it waits: about a thousand
@@ -465,6 +466,8 @@ class Pipeline:
         (1,) {'y': 4}
         (2,) {'y': 9}
         """
+        from gristmill.streaming import ItemStream
+
         plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
         evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
         check_common_space(plan)
@@ -483,7 +486,7 @@ class Pipeline:
         on_store_error: OnStoreError = "warn",
         progress: bool | None = None,
         **options: Any,
-    ) -> MapRun:
+    ) -> "MapRun":
         """Evaluate as `map` does, in the background: in a thread of its own, with an event loop or without.
 
         A program that ends before the map does ends the map; what is done is kept, and found the next time.
@@ -509,6 +512,8 @@ class Pipeline:
         >>> asyncio.run(main())
         [1, 4, 9]
         """
+        from gristmill.maprun import MapRun
+
         plan, engine = self._planned(inputs, map_over, map_mode, output_name, fixed_indices, options)
         evaluation = self._evaluation(plan, engine, "map", on_error, on_store_error, record=True)
         run = MapRun(evaluation, _feed(evaluation, ordered=False, ahead=None), shown(progress))
@@ -551,7 +556,7 @@ class Pipeline:
         map_over: str | Sequence[str] | None = None,
         map_mode: Literal["zip", "product"] = "zip",
         output_name: str | Sequence[str] | None = None,
-    ) -> Explanation:
+    ) -> "Explanation":
         """Say what `map` would find in the store, what it would compute, and why.
 
         Nothing runs, and nothing is written. The parameters are those of `map`.
@@ -560,6 +565,8 @@ class Pipeline:
         -------
         For each node and range of indices: a hit, or a miss with its reason; `print` shows it.
         """
+        from gristmill.explain.findings import explain
+
         plan = self._plan_map(inputs or {}, map_over, map_mode, output_name, self.engine)
         return explain(plan, self.store.look() if self.store else None)
 
@@ -570,7 +577,7 @@ class Pipeline:
         map_over: str | Sequence[str] | None = None,
         map_mode: Literal["zip", "product"] = "zip",
         output_name: str | Sequence[str] | None = None,
-    ) -> RunPlan:
+    ) -> "RunPlan":
         """Say what `map` would run, without running it.
 
         Nothing is written. The parameters are those of `map`.
@@ -579,6 +586,8 @@ class Pipeline:
         -------
         The stages, with how many calls of each node are to be computed; `print` shows it.
         """
+        from gristmill.explain.planned import outline
+
         plan = self._plan_map(inputs or {}, map_over, map_mode, output_name, self.engine)
         return outline(plan, self.store.look() if self.store else None)
 

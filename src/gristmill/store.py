@@ -8,19 +8,21 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from gristmill.errors import InputError, StoreError
 from gristmill.loading import chunk_path, load
 from gristmill.result import MapResult
 from gristmill.runs import RunRecord, read_runs
 from gristmill.storage.compress import Compressor
-from gristmill.storage.gc import GcReport, Policy, collect
-from gristmill.storage.inspect import StoreEntry, StoreStats, entries, stats
 from gristmill.storage.layout import Layout
 from gristmill.storage.local import LocalStorage, StoreSpec
 from gristmill.storage.seal import Secret
-from gristmill.storage.verify import Progress, VerifyReport, verify
+
+if TYPE_CHECKING:
+    from gristmill.storage.gc import GcReport
+    from gristmill.storage.inspect import StoreEntry, StoreStats
+    from gristmill.storage.verify import Progress, VerifyReport
 
 Durability = Literal["process", "power"]
 
@@ -167,11 +169,13 @@ class Store:
         """
         return load(self.look(), run_id, self)
 
-    def stats(self) -> StoreStats:
+    def stats(self) -> "StoreStats":
         """Return how much there is in the store: bytes by kind and by node, calls, and the hits of each run."""
+        from gristmill.storage.inspect import stats
+
         return stats(self.look())
 
-    def ls(self, node: str | None = None) -> list[StoreEntry]:
+    def ls(self, node: str | None = None) -> "list[StoreEntry]":
         """Return what is in the store, one entry for each version of a node's code, the last used first.
 
         Parameters
@@ -179,6 +183,8 @@ class Store:
         node
             Only entries of this node: its qualified name, with or without its module, or an output's name.
         """
+        from gristmill.storage.inspect import entries
+
         return entries(self.look(), node)
 
     def path(self, run_id: str, output_name: str, index: tuple[int, ...] = ()) -> Path | None:
@@ -200,7 +206,7 @@ class Store:
         """
         return chunk_path(self.look(), run_id, output_name, index)
 
-    def verify(self, *, repair: bool = False, progress: Progress | None = None) -> VerifyReport:
+    def verify(self, *, repair: bool = False, progress: "Progress | None" = None) -> "VerifyReport":
         """Read everything in the store, and say what is damaged.
 
         Parameters
@@ -210,6 +216,8 @@ class Store:
         progress
             Called with the bytes that have been read, and with about how many there are.
         """
+        from gristmill.storage.verify import verify
+
         return verify(self.look(), repair=repair, progress=progress)
 
     def gc(
@@ -219,7 +227,7 @@ class Store:
         keep_runs: int | None = None,
         *,
         dry_run: bool = False,
-    ) -> GcReport:
+    ) -> "GcReport":
         """Delete what is not needed any more; beside running maps, too, which lose nothing that they need.
 
         Without options, only what nothing can reach goes: litter of crashes, what was quarantined, and records
@@ -242,6 +250,8 @@ class Store:
         StoreError
             Another process is collecting, or the store cannot be written.
         """
+        from gristmill.storage.gc import GcReport, Policy, collect
+
         seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
         for name, value in (("max_bytes", max_bytes), ("older_than", seconds), ("keep_runs", keep_runs)):
             if value is not None and value < 0:

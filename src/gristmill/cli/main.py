@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gristmill import __version__
+
 if TYPE_CHECKING:
     from gristmill.cli.pipelines import PipelineCall
 
@@ -39,9 +41,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it by position
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"gristmill {version('gristmill')}")
+        typer.echo(f"gristmill {__version__}")
         raise typer.Exit
 
 

@@ -55,6 +55,7 @@ class BorrowedLanes:
 
     def __init__(self, given: GivenExecutor, width: int, stop: threading.Event) -> None:
         self.width = width
+        self.is_async = False
         self.fault: Exception | None = None
         self._given = given
         self._stop = stop

@@ -14,7 +14,7 @@ import numpy as np
 
 from gristmill.engine.calls import Caller, Outcome
 from gristmill.engine.deliver import Alone
-from gristmill.engine.lanes import Lanes, LoopLanes
+from gristmill.engine.lanes import Lanes
 from gristmill.engine.onecall import GaveUpError, Manner
 from gristmill.graph.node import Node
 from gristmill.identity.types import SIZE
@@ -74,7 +74,7 @@ class ConcurrentCaller(Caller):
         report = done, threading.Event()
         count = len(positions)
         self._alone = False
-        make: Callable[..., Any] = self._coroutine if isinstance(self._lanes, LoopLanes) else self._job
+        make: Callable[..., Any] = self._coroutine if self._lanes.is_async else self._job
         rows = zip(self._arguments(columns, count), positions, strict=False)
         self._lanes.start(
             [

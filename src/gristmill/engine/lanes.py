@@ -1,26 +1,22 @@
-"""Lanes: where many calls run at once in this process: threads, or coroutines on an event loop.
+"""Lanes: where many calls run at once in this process: threads here, coroutines on an event loop in `coroutines`.
 
 Owns how many run, and in what threads. Threads are daemons that are kept for a while: a call that never returns must
 not keep the interpreter from ending.
 """
 
-import asyncio
 import contextlib
 import contextvars
 import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
 
 IDLE_SECONDS = 30.0
 """How long a thread without work stays."""
-
-_END_SECONDS = 1.0
-"""How long the end of an event loop is waited for."""
 
 BUSY: ContextVar[bool] = ContextVar("gristmill_lane", default=False)
 """Whether this is a call in a lane: an engine that it starts runs in it, and adds nothing to what runs at once."""
@@ -31,6 +27,8 @@ class Lanes(Protocol):
 
     width: int
     """How many run at once."""
+    is_async: bool
+    """Whether what it runs are coroutine functions."""
     fault: Exception | None
     """Why nothing more is run, if it is so."""
 
@@ -103,6 +101,7 @@ class ThreadLanes:
         How many run at once.
     """
 
+    is_async = False
     fault: Exception | None = None
 
     def __init__(self, width: int) -> None:
@@ -133,72 +132,3 @@ class ThreadLanes:
                     self._running -= 1
                     return
                 job = self._waiting.popleft()
-
-
-Job = Callable[[], Coroutine[Any, Any, None]]
-
-
-class LoopLanes:
-    """Runs coroutine functions without arguments on an event loop in a thread of its own.
-
-    Parameters
-    ----------
-    width
-        How many run at once.
-    """
-
-    fault: Exception | None = None
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self._loop = asyncio.new_event_loop()
-        self._waiting: deque[Job] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ended = threading.Event()
-        threading.Thread(target=self._run, name="gristmill-loop", daemon=True).start()
-
-    def start(self, jobs: Sequence[Job]) -> None:
-        """Run jobs as soon as there is room for them."""
-        context = contextvars.copy_context()
-        self._loop.call_soon_threadsafe(self._take, jobs, context=context)
-
-    def close(self) -> None:
-        """Cancel what runs, and end the loop."""
-        with contextlib.suppress(RuntimeError):  # it has ended
-            self._loop.call_soon_threadsafe(self._cancel)
-        self._ended.wait(
-            _END_SECONDS
-        )  # a coroutine that does not let itself be cancelled keeps it for longer
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(self._finish())
-        finally:
-            self._loop.close()
-            self._ended.set()
-
-    async def _finish(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._loop.shutdown_asyncgens()
-
-    def _take(self, jobs: Sequence[Job]) -> None:
-        BUSY.set(True)
-        self._waiting.extend(jobs)
-        self._fill()
-
-    def _fill(self, done: "asyncio.Task[None] | None" = None) -> None:
-        if done is not None:
-            self._tasks.discard(done)
-        while self._waiting and len(self._tasks) < self.width:
-            task = self._loop.create_task(self._waiting.popleft()())
-            self._tasks.add(task)
-            task.add_done_callback(self._fill)
-
-    def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        while self._waiting:  # each says that it has not been run
-            self._tasks.add(self._loop.create_task(self._waiting.popleft()()))
-        self._loop.stop()

@@ -1,12 +1,10 @@
 """One call: made as often as its node says, each time on arguments of its own, and for as long as it may take."""
 
-import asyncio
 import inspect
 import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +23,8 @@ from gristmill.storage.elements import SCALARS, pickle_value
 if TYPE_CHECKING:
     from tenacity import RetryCallState
     from tenacity.wait import wait_base
+
+    from gristmill.engine.coroutines import Loops
 
 Times = tuple[float, float]
 """When a call began, in seconds since the epoch, and how many seconds it took."""
@@ -65,34 +65,6 @@ class Manner:
     """Set when nothing more may be started."""
 
 
-class _Loops:
-    """Runs coroutines to their end, one at a time, on an event loop that is kept."""
-
-    def __init__(self) -> None:
-        self._runner: asyncio.Runner | None = None
-        self._thread: ThreadPoolExecutor | None = None
-
-    def run(self, awaitable: Any) -> Any:
-        """Return the result of a coroutine."""
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        if asyncio._get_running_loop() is None:  # noqa: SLF001 - documented for exactly this question
-            return self._runner.run(awaitable)
-        if self._thread is None:  # in Jupyter this thread is busy with a loop of its own
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="gristmill-async")
-        return self._thread.submit(self._runner.run, awaitable).result()
-
-    def close(self) -> None:
-        """End the loop, and its thread if it has one."""
-        runner, self._runner = self._runner, None
-        thread, self._thread = self._thread, None
-        if thread is not None and runner is not None:
-            thread.submit(runner.close).result()
-            thread.shutdown()
-        elif runner is not None:
-            runner.close()
-
-
 class OneCall:
     """Makes one call of a node at a time, or, as coroutines or in several threads, many.
 
@@ -117,7 +89,7 @@ class OneCall:
         self._limit = None if seat is not None and seat.ends_late_calls else node.timeout
         """The time limit that has to be kept here."""
         self._tells = seat if manner.timed or node.timeout is not None else None
-        self._loops = _Loops()
+        self._loops: Loops | None = None
         self.passed = 0
         """How many were not calls, but elements of a tree reduction that went on as they were."""
         self.times: dict[int, Times] = {}
@@ -140,7 +112,8 @@ class OneCall:
 
     def close(self) -> None:
         """Close the event loop of an async node."""
-        self._loops.close()
+        if self._loops is not None:
+            self._loops.close()
 
     @calls_users_code
     def make(self, position: int, positional: Sequence[Any], named: dict[str, Any]) -> Any:
@@ -237,7 +210,7 @@ class OneCall:
         before = self._identities(positional, named)
         self._begin(position, attempt)
         if self.node.is_async:
-            result = self._loops.run(self._awaited(positional, named))
+            result = self._loop().run(self._awaited(positional, named))
         elif self._limit is None:
             result = self.node.function(*positional, **named)
         else:
@@ -254,10 +227,19 @@ class OneCall:
         self._finish(result, positional, named, before)
         return result
 
+    def _loop(self) -> "Loops":
+        if self._loops is None:
+            from gristmill.engine.coroutines import Loops
+
+            self._loops = Loops()
+        return self._loops
+
     # -- time limits --------------------------------------------------------------------------------------------
 
     async def _awaited(self, positional: Sequence[Any], named: dict[str, Any]) -> Any:
-        limit = asyncio.timeout(self.node.timeout)
+        from asyncio import timeout
+
+        limit = timeout(self.node.timeout)
         try:
             async with limit:
                 result = self.node.function(*positional, **named)

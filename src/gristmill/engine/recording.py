@@ -13,11 +13,11 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gristmill import __version__
 from gristmill.engine.extents import encode_space
 from gristmill.engine.interrupts import guarded
 from gristmill.engine.loop import RunOutcome
@@ -322,4 +322,4 @@ def _said(error: BaseException) -> str:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "gristmill": version("gristmill"), "numpy": np.__version__}
+    return {"python": platform.python_version(), "gristmill": __version__, "numpy": np.__version__}

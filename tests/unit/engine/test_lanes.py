@@ -14,7 +14,8 @@ import pytest
 from tests.support.calls import CallLog, record
 
 from gristmill import Callback, Engine, Pipeline, Store, node
-from gristmill.engine.lanes import THREADS, LoopLanes, ThreadLanes
+from gristmill.engine.coroutines import LoopLanes
+from gristmill.engine.lanes import THREADS, ThreadLanes
 from gristmill.events import StageEvent
 
 CONTEXT: ContextVar[str] = ContextVar("context", default="none")

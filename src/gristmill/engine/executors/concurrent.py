@@ -9,12 +9,12 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gristmill.engine.executors.sequential import check_code
-from gristmill.engine.lanes import THREADS, Lanes, LoopLanes
+from gristmill.engine.lanes import THREADS, Lanes
 from gristmill.engine.report import BatchReport
 from gristmill.engine.seat import LiveSeat, Underway
 from gristmill.engine.stagerun import Missing, StageRun
@@ -23,6 +23,9 @@ from gristmill.engine.worker import Site, StageWorker
 from gristmill.errors import StoreError
 from gristmill.graph.node import Node
 from gristmill.storage.claims import Claims
+
+if TYPE_CHECKING:
+    from gristmill.engine.coroutines import LoopLanes
 
 Array = np.ndarray[Any, Any]
 
@@ -168,6 +171,8 @@ class ConcurrentTransport:
         if not node.is_async:
             return self._threads
         if self._loop is None:
+            from gristmill.engine.coroutines import LoopLanes
+
             self._loop = LoopLanes(self._coroutines)
         return self._loop
 

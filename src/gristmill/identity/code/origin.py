@@ -11,7 +11,6 @@ import sysconfig
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from importlib import metadata
 from pathlib import PurePath
 from typing import Literal
 
@@ -95,6 +94,8 @@ def _stdlib_roots() -> tuple[str, ...]:
 @cache
 def distribution(module: str) -> tuple[str, str] | None:
     """Name and version of the installed distribution that a module belongs to."""
+    from importlib import metadata
+
     top = top_level(module)
     try:
         found = metadata.distribution(top)
@@ -105,6 +106,8 @@ def distribution(module: str) -> tuple[str, str] | None:
 
 def _by_content(module: str) -> tuple[str, str] | None:
     """Find a distribution that is not named as its package; several may share a namespace package."""
+    from importlib import metadata
+
     candidates = _names().get(top_level(module), ())
     path = module.replace(".", "/")
     for name in candidates:
@@ -116,6 +119,8 @@ def _by_content(module: str) -> tuple[str, str] | None:
 
 @cache
 def _names() -> dict[str, list[str]]:
+    from importlib import metadata
+
     return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
 
 
@@ -160,6 +165,8 @@ def is_home(top: str) -> bool:
     found = distribution(top)
     if found is None:
         return True
+    from importlib import metadata
+
     installed = metadata.distribution(found[0])
     builds_on_us = any(name.startswith("gristmill") for name in installed.requires or ())
     return builds_on_us or bool(installed.read_text("direct_url.json"))
