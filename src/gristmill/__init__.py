@@ -7,6 +7,8 @@ its parent, so importing it must cost nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gristmill.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from gristmill.engine.engine import Engine as Engine
     from gristmill.engine.failed import ItemError as ItemError
@@ -64,8 +66,6 @@ if TYPE_CHECKING:
     from gristmill.storage.verify import VerifyReport as VerifyReport
     from gristmill.store import Store as Store
     from gristmill.streaming import ItemStream as ItemStream
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "engine.engine": ("Engine",),

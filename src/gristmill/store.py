@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from gristmill.storage.seal import Secret
 if TYPE_CHECKING:
     from gristmill.storage.gc import GcReport
     from gristmill.storage.inspect import StoreEntry, StoreStats
-    from gristmill.storage.verify import Progress, VerifyReport
+    from gristmill.storage.verify import VerifyReport
 
 Durability = Literal["process", "power"]
 
@@ -206,7 +207,9 @@ class Store:
         """
         return chunk_path(self.look(), run_id, output_name, index)
 
-    def verify(self, *, repair: bool = False, progress: "Progress | None" = None) -> "VerifyReport":
+    def verify(
+        self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> "VerifyReport":
         """Read everything in the store, and say what is damaged.
 
         Parameters

@@ -13,7 +13,7 @@ import pytest
 from tests.support.calls import CallLog, record
 
 from gristmill import Callback, File, MapResult, Pipeline, Store, StoreError, StorePermissionError, node
-from gristmill.engine.executors import parallel
+from gristmill.engine.executors.slots import WARM
 from gristmill.events import FaultEvent
 from gristmill.storage.frame import HEADER_SIZE, seal
 from gristmill.storage.layout import Layout
@@ -160,7 +160,7 @@ def test_the_environment_of_a_warm_worker_does_not_count(
 ) -> None:
     """It is that of the program when the worker was started."""
     shout = node(lambda x: f"{x}!", output_name="text", mapspec="x[i] -> text[i]")
-    parallel._WARM.end()  # noqa: SLF001 - so that workers are started now
+    WARM.end()  # so that workers are started now
     monkeypatch.setenv("GRISTMILL_SECRET", SECRET)
     for name in ("sealed", "plain"):
         with Store(tmp_path / name) as store:

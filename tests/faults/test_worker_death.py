@@ -144,6 +144,27 @@ def test_several_deadly_items_each_fail_alone() -> None:
     assert [error.index for error in result.errors] == [(3,), (13,), (23,), (33,)]
 
 
+@pytest.mark.parametrize("end", ["death", "timeout"])
+def test_what_waits_behind_a_batch_whose_process_ends_is_called_once(end: str, log: CallLog) -> None:
+    path = log.path
+
+    def brisk(x: int) -> int:
+        record(path, x)
+        time.sleep(60 if x == 31 and end == "timeout" else 0.02)
+        if x == 31:
+            kill_itself()
+        return x
+
+    limit = 0.5 if end == "timeout" else None
+    pipeline = Pipeline([node(brisk, mapspec="x[i] -> brisk[i]", timeout=limit)])
+    result = pipeline.map({"x": range(80)}, on_error="continue", map_executor="parallel", max_workers=2)
+    assert [error.index for error in result.errors] == [(31,)]
+    assert [x for x in result["brisk"].tolist() if x is not None] == [x for x in range(80) if x != 31]
+    calls = log.counts()
+    batch = 8  # 0.15 s of calls; those that had ended, but were not committed, are made again
+    assert {x for x, made in calls.items() if made > 1} <= {str(x) for x in range(32 - batch, 32)}
+
+
 def test_what_was_finished_before_a_death_is_kept(log: CallLog) -> None:
     deadly(leave, log).map({"x": range(60)}, on_error="continue", map_executor="parallel", max_workers=2)
     log.take()

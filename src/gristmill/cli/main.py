@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gristmill import __version__
+from gristmill.version import __version__
 
 if TYPE_CHECKING:
     from gristmill.cli.pipelines import PipelineCall

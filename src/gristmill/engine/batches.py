@@ -6,6 +6,9 @@ The size follows the marginal time of an item, never a total that contains a fix
 TARGET_SECONDS = 0.15
 """Work in one batch: long against a message (about a millisecond), short against a person's patience."""
 
+_BRISK_SECONDS = 0.3
+"""A batch that takes less is worth another one waiting behind it; one that takes more hides its message anyway."""
+
 MAX_ITEMS = 1 << 16
 _GROWTH = 8
 _MEMORY = 0.5
@@ -33,6 +36,15 @@ class BatchSizer:
         """Return the size of the next batch when `left` items are left to be sent."""
         share = -(-left // (2 * self.width)) if self.width > 1 else left
         return max(1, min(self._size, share, left))
+
+    def is_brisk(self, left: int) -> bool:
+        """Return whether the next batch may wait behind another, where `left` items are left: not near the end.
+
+        There, whoever is idle first takes what is left.
+        """
+        if self.seconds_per_item is None or left <= 2 * self.width:
+            return False
+        return self._size * self.seconds_per_item < _BRISK_SECONDS
 
     def learn(self, items: int, seconds: float, busy_seconds: float | None = None) -> None:
         """Take in that a batch of `items` took `seconds`, in so many of which it computed."""

@@ -171,12 +171,11 @@ class Loop:
             self._dispatch()
         if self._flights:
             waiting = any(active.waiting for active in self._stages.active.values())
-            done = [future for future in self._flights if future.done()]
-            if not done:
+            if not any(map(Future.done, self._flights)):
                 self._bell.wait(_POLL_SECONDS if waiting else self._patience())
                 self._release_stopped()
                 self._look()
-            for future in done:
+            for future in [one for one in self._flights if one.done()]:
                 self._land(future)
             if self._control.is_watched:
                 self._watch()
@@ -318,7 +317,7 @@ class Loop:
     def _has_room(self, active: Active, transport: Transport) -> bool:
         """Whether another batch may be sent now: where a death takes all along, none beside a suspect."""
         if transport.free(active.run) <= 0:
-            return False
+            return active.sizer.is_brisk(active.left) and transport.ahead(active.run) > 0
         if not transport.is_shared:
             return True
         under_way = [one for one in self._flights.values() if one.transport is transport]

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gristmill import __version__
 from gristmill.engine.extents import encode_space
 from gristmill.engine.interrupts import guarded
 from gristmill.engine.loop import RunOutcome
@@ -44,6 +43,7 @@ from gristmill.runs import (
 from gristmill.storage.index import MISSING
 from gristmill.storage.local import LocalStorage
 from gristmill.storage.presence import Pin
+from gristmill.version import __version__
 
 REFRESH_SECONDS = 0.5
 """How often a record is written at most while its run goes on."""

@@ -54,6 +54,9 @@ class Seat(Protocol):
     def begin(self, step: int, position: int, attempt: int) -> None:
         """Say that a call begins now."""
 
+    def clear(self) -> None:
+        """Say that no call has begun."""
+
 
 class Row:
     """A seat in a file that two processes have mapped.
@@ -114,6 +117,9 @@ class LiveSeat:
         """Tell of a call."""
         if attempt == 1:
             self._begun(step, position)
+
+    def clear(self) -> None:
+        """Say nothing: nobody looks."""
 
 
 class Table:

@@ -94,6 +94,7 @@ class StageWorker:
         self.stores = stores
         self.claims = claims
         self._stop = site.stop
+        self._seat = site.seat
         self.portable = site.portable
         self.block_items = 1
         most = BLOCK_ITEMS if site.lanes is None else MOST_CONCURRENT
@@ -169,6 +170,8 @@ class StageWorker:
         """
         started, worked = time.perf_counter(), busy_seconds()
         report = BatchReport([0] * len(self.runners))
+        if self._seat is not None:  # what it says is of the batch before
+            self._seat.clear()
         written, sheltered = self.stores.bytes_written, self.stores.sheltered
         if not fresh or len(self.runners) > 1:
             self.stores.refresh()

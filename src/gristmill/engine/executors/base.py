@@ -51,6 +51,9 @@ class Transport(Protocol):
     def free(self, stage: StageRun) -> int:
         """How many more batches of a stage can start now."""
 
+    def ahead(self, stage: StageRun) -> int:
+        """How many batches can be sent besides, to wait behind others where they will run."""
+
     def least(self, stage: StageRun) -> int:
         """How many items a batch should have at least, if there are so many."""
 

@@ -75,6 +75,10 @@ class ConcurrentTransport:
         """How many more batches can start now: one, while less than that waits for room in the lanes."""
         return int(self._busy[_is_async(stage)] < 2 * self.least(stage))
 
+    def ahead(self, stage: StageRun) -> int:
+        """Return 0: none waits behind another."""
+        return 0
+
     def least(self, stage: StageRun) -> int:
         """Return how many calls run at once."""
         return self._coroutines if _is_async(stage) else self._threads.width

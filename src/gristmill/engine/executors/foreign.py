@@ -81,6 +81,10 @@ class ForeignTransport:
         """How many more batches can start now."""
         return self.width - len(self._running)
 
+    def ahead(self, stage: StageRun) -> int:
+        """Return 0: none waits behind another."""
+        return 0
+
     def least(self, stage: StageRun) -> int:
         """Return 1: slow items go one by one."""
         return 1

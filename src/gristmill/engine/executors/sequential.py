@@ -82,6 +82,10 @@ class SequentialTransport:
         """One batch at a time: when it has been submitted, it is done."""
         return 1
 
+    def ahead(self, stage: StageRun) -> int:
+        """Return 0: none waits behind another."""
+        return 0
+
     def least(self, stage: StageRun) -> int:
         """Return 1."""
         return 1
