@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -74,8 +75,9 @@ MAIN = dedent(
     import job
 
     if __name__ == "__main__":
-        log, executor, *x = sys.argv[1:]
-        result = Pipeline(job.NODES).map({"x": list(map(int, x)), "log": log}, map_executor=executor, max_workers=2)
+        executor, *x = sys.argv[1:]
+        inputs = {"x": list(map(int, x)), "log": "calls.log"}
+        result = Pipeline(job.NODES).map(inputs, map_executor=executor, max_workers=2)
         print(*result["labelled"].tolist())
     """
 )
@@ -86,7 +88,6 @@ class Job:
 
     def __init__(self, directory: Path, store: Path, executor: str) -> None:
         self.directory = directory
-        self.log = CallLog(directory / "calls.log")
         self._store = store
         self._executor = executor
         self.write("helpers", HELPERS)
@@ -108,20 +109,28 @@ class Job:
 
     def run(self, *x: int) -> tuple[list[str], list[str]]:
         """Run it in a new process; return the elements of its result, and the calls it made."""
-        printed = run(self.directory / "main.py", self.log.path, self._executor, *x, store=self._store)
-        return printed.split(), self.log.take()
+        printed = run(self.directory / "main.py", self._executor, *x, store=self._store)
+        return printed.split(), CallLog(self.directory / "calls.log").take()
 
 
-@pytest.fixture(params=["sequential", "parallel"])
+@pytest.fixture(params=["sequential", "parallel"], scope="module")
 def executor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def finished(executor: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a job that has run."""
+    directory = tmp_path_factory.mktemp("finished")
+    Job(directory, directory / "store", executor).run(1, 2, 3)
+    return directory / "store"
+
+
 @pytest.fixture
-def job(tmp_path: Path, default_store: Path, executor: str) -> Job:
-    made = Job(tmp_path, default_store, executor)
-    made.run(1, 2, 3)
-    return made
+def job(tmp_path: Path, default_store: Path, executor: str, finished: Path) -> Job:
+    """A job that has run, somewhere else: with a copy of its store."""
+    shutil.copytree(finished, default_store)
+    return Job(tmp_path, default_store, executor)
 
 
 def calls(name: str, *arguments: object) -> list[str]:

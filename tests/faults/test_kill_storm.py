@@ -120,7 +120,7 @@ def check(script: Path, log: CallLog, store: Path, executor: str, kills: Sequenc
     assert len(log.lines()) == len(lines)
 
 
-@pytest.mark.parametrize("executor", ["parallel", "sequential"])
+@pytest.mark.parametrize("executor", ["parallel", pytest.param("sequential", marks=pytest.mark.slow)])
 def test_a_map_killed_at_ten_random_instants_repeats_only_what_was_in_flight(
     executor: str, script: Path, log: CallLog, default_store: Path
 ) -> None:

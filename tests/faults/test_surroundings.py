@@ -1,10 +1,12 @@
-"""The working directory moves or vanishes under a program that keeps its workers."""
+"""What worker processes have around them: one thread for each library, and a directory that may move or vanish."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from gristmill import Pipeline, node
+from gristmill.engine.executors.slots import WARM
 
 
 def where(x: int) -> str:
@@ -15,17 +17,31 @@ def sign(name: str) -> str:
     return Path(name).read_text()
 
 
+def threads(library: str) -> str | None:
+    return os.environ.get(f"{library}_NUM_THREADS")
+
+
 def shout(x: str) -> str:
     return x.upper()
 
 
 WHERE = Pipeline([node(where, mapspec="x[i] -> where[i]", cache=False)])
 SHOUT = Pipeline([node(shout, mapspec="x[i] -> shout[i]")])
+THREADS = Pipeline([node(threads, mapspec="library[i] -> threads[i]", cache=False)])
 SIGN = Pipeline([node(sign, mapspec="name[i] -> sign[i]", cache=False)])
 
 
 def places(n: int = 4) -> set[str]:
     return set(WHERE.map({"x": range(n)}, map_executor="parallel")["where"].tolist())
+
+
+@pytest.mark.parametrize("library", ["OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS"])
+def test_libraries_in_workers_start_one_thread_each(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{library}_NUM_THREADS", "7")
+    WARM.end()  # so that workers are started now
+    result = THREADS.map({"library": [library] * 4}, map_executor="parallel", max_workers=2)
+    assert result["threads"].tolist() == ["1"] * 4
+    assert os.environ[f"{library}_NUM_THREADS"] == "7", "the program's own"
 
 
 def test_warm_workers_follow_the_program_to_another_directory(

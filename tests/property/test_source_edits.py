@@ -785,12 +785,12 @@ def steps(examples: int, count: int) -> settings:
 
 def test_edits_between_runs(server: Program) -> None:
     places = ("reload", "reload", "reload", "import", "fresh")
-    run_state_machine_as_test(machine(places, ["sequential", "auto"], server), settings=steps(24, 12))
+    run_state_machine_as_test(machine(places, ["sequential", "auto"], server), settings=steps(16, 12))
 
 
 def test_edits_between_parallel_runs(server: Program) -> None:
     places = ("reload", "import")
-    run_state_machine_as_test(machine(places, ["parallel", "sequential"], server), settings=steps(10, 10))
+    run_state_machine_as_test(machine(places, ["parallel", "sequential"], server), settings=steps(7, 10))
 
 
 @pytest.mark.slow
