@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -383,3 +385,27 @@ def test_power_durability_gives_the_same_results(executor: str, location: Path) 
             assert result.stats.computed == computed
             assert result["large"][2] == "x" * 200_000
             assert result["image"][2][0] == 2
+
+
+@pytest.mark.parametrize("executor", ["sequential", "threaded"])
+def test_threads_that_begin_where_there_is_no_store_yet_share_the_calls(
+    executor: str, tmp_path: Path
+) -> None:
+    for attempt in range(8):
+        log = CallLog(tmp_path / f"log-{attempt}")
+        path, together = log.path, threading.Barrier(4)
+
+        def y(x: int, path: Path = path) -> int:
+            record(path, x)
+            return -x
+
+        pipeline = Pipeline([node(y, mapspec="x[i] -> y[i]")], store=Store(tmp_path / f"store-{attempt}"))
+
+        def begin(_: int, pipeline: Pipeline = pipeline, together: threading.Barrier = together) -> list[int]:
+            together.wait()
+            found: list[int] = pipeline.map({"x": range(40)}, map_executor=executor)["y"].tolist()
+            return found
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(begin, range(4))) == [[-x for x in range(40)]] * 4
+        assert len(log.take()) == 40

@@ -4,8 +4,10 @@ What a call returns is identified and kept where it ran, before anything else ha
 calls in groups, as they end.
 """
 
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,6 +25,10 @@ from gristmill.storage.local import LocalStorage
 
 Array = np.ndarray[Any, Any]
 
+_COMPANY_SECONDS = 0.002
+"""How long a call that has ended waits for others: what is done about each group takes a tenth of that, from the
+threads that the others run in."""
+
 _UNMADE = object()
 """Stands for the result of a call that was not made, because nothing more is to be started."""
 
@@ -34,6 +40,16 @@ class _Ended(NamedTuple):
     result: Any
     error: BaseException | None = None
     attempts: int = 1
+
+
+def _company(done: "queue.SimpleQueue[_Ended]", left: int) -> list[_Ended]:
+    """Return what has ended, at least one call: with what ends in the next moment, as it is all taken in at once."""
+    group = [done.get()]
+    until = time.monotonic() + _COMPANY_SECONDS
+    with contextlib.suppress(queue.Empty):
+        while len(group) < left:
+            group.append(done.get(timeout=max(0.0, until - time.monotonic())))
+    return group
 
 
 _Report = tuple["queue.SimpleQueue[_Ended]", threading.Event]
@@ -85,9 +101,7 @@ class ConcurrentCaller(Caller):
         passing = columns[self._parameters.index(self._node.own_reduce)] if self._node.own_reduce else ()
         left = count
         while left:
-            group = [done.get()]
-            while not done.empty():  # nobody else takes from it
-                group.append(done.get())
+            group = _company(done, left)
             left -= len(group)
             group.sort()
             places = [one.place for one in group]

@@ -115,9 +115,18 @@ class KeyIndex:
                 self._own.add(tombstone.number)
                 self._admit(tombstone)
 
-    def restart(self) -> None:
-        """Find nothing of what was known so far: the ledger has begun anew."""
+    def restart(self, spool: Spool | None = None) -> None:
+        """Find nothing of what was known so far: the ledger has begun anew.
+
+        Parameters
+        ----------
+        spool
+            What holds keys and digests from now on, where that is another.
+        """
         with self._lock:
+            if spool is not None:
+                self._spool = spool
+                self._levels = Levels(spool, self._levels.most)
             self._dead = dict.fromkeys(range(len(self._segments)))
             self._ordinals.clear()
             self._in_order = (np.empty(0, dtype=np.int64),) * 2

@@ -560,19 +560,22 @@ class LocalStorage:
         """Start anew if somebody has deleted the directory, as people do to reset a cache."""
         if self.spec.absent and not self._is_first:
             return  # whoever opened it first tries again
-        now = self.layout.identity()
-        is_same = now[:2] == self._identity[:2] != NO_STORE[:2]
-        # A marker that is damaged is no new one: those are whole when they appear.
-        if is_same and (now == self._identity or not self.layout.is_marked()):
-            return
-        with self._lock:
+        with (
+            self._lock
+        ):  # several threads may begin runs at once: what one has opened is no news to the others
+            now = self.layout.identity()
+            is_same = now[:2] == self._identity[:2] != NO_STORE[:2]
+            # A marker that is damaged is no new one: those are whole when they appear.
+            if is_same and (now == self._identity or not self.layout.is_marked()):
+                return
             self.close()
             self._key = self._open()
             self._ledger.use(self._key)
             self._chunks.use(self._key)
             self._homeward.forget()
-            self._indexes.clear()
             self._spool = Spool(lambda: self.scratch)
+            for index in self._indexes.values():  # which runs in other threads may be using
+                index.restart(self._spool)
             self._columns = _ColumnCache(self._cache_bytes)
             self._version = ()
 

@@ -46,14 +46,24 @@ def test_values_of_all_types_share_one_output(executor: str) -> None:
             assert same(other, value), name
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_a_stored_value_is_handed_on_like_a_fresh_one(value: Any, executor: str) -> None:
-    fresh = Pipeline([KEEP, PASS_ON], store=Store.temporary())
-    stored = Pipeline([KEEP, PASS_ON], store=Store.temporary())
-    stored.map({"value": [value, value]}, map_executor=executor, output_name="kept")
-    for pipeline in (fresh, stored):
-        assert same(pipeline.map({"value": [value]}, map_executor=executor)["passed_on"][0], value)
+def test_a_stored_value_is_handed_on_like_a_fresh_one(value: Any) -> None:
+    with Store.temporary() as fresh, Store.temporary() as stored:
+        given = {"value": [value, value]}
+        Pipeline([KEEP], store=stored).map(given, map_executor="sequential")
+        for store in (fresh, stored):
+            result = Pipeline([KEEP, PASS_ON], store=store).map(given, map_executor="sequential")
+            assert same(result["passed_on"][1], value)
+
+
+def test_stored_values_are_handed_on_like_fresh_ones_in_other_processes() -> None:
+    with Store.temporary() as fresh, Store.temporary() as stored:
+        given = {"value": list(VALUES.values())}
+        Pipeline([KEEP], store=stored).map(given, map_executor="parallel")
+        for store in (fresh, stored):
+            result = Pipeline([KEEP, PASS_ON], store=store).map(given, map_executor="parallel")
+            for name, one, value in zip(VALUES, result["passed_on"].tolist(), VALUES.values(), strict=True):
+                assert same(one, value), name
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)

@@ -6,7 +6,9 @@ import gc
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 from gristmill.errors import StoreError
 from gristmill.storage.index import MISSING
+from gristmill.storage.layout import Layout
 from gristmill.storage.local import CallBlock, LocalStorage, StoreSpec
 from gristmill.storage.refuge import Refuge, name_refuge, sweep_refuges
 from gristmill.storage.rows import Rows
@@ -402,3 +405,38 @@ def test_nothing_is_put_into_a_directory_that_is_no_store_yet(unmade: LocalStora
         unmade.claims().take(key(1))
         unmade.note({b"r": b""})
     assert not [name for name in ("gate", "claims", "ledger") if (unmade.layout.root / name).exists()]
+
+
+# -- a directory that has been deleted, and made again
+
+
+def test_an_index_that_a_run_uses_goes_on_in_the_store_that_has_been_made_again(
+    storage: LocalStorage,
+) -> None:
+    storage.append([block(1, 2)])
+    index = storage.index(GROUP)
+    shutil.rmtree(storage.layout.root)
+    storage.reopen()
+    assert (index.find(key(1) + key(2)) == MISSING).all()
+    storage.append([block(2, 3)])
+    storage.refresh()
+    assert storage.forms(index, index.find(key(2) + key(3)), 0) == [2, 3]
+    assert storage.index(GROUP) is index
+
+
+def test_what_another_thread_has_opened_meanwhile_is_not_opened_again(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that begin their runs at once all find that there is no store yet; the first makes it."""
+    shutil.rmtree(storage.layout.root)
+    opened, real = [], Layout.open
+
+    def slowly(layout: Layout, **options: Any) -> bytes:
+        opened.append(real(layout, **options))
+        time.sleep(0.05)
+        return opened[-1]
+
+    monkeypatch.setattr(Layout, "open", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: storage.reopen(), range(4)))
+    assert len(opened) == 1
