@@ -13,7 +13,7 @@ import pytest
 from tests.support.calls import CallLog, record
 
 from gristmill import Callback, File, MapResult, Pipeline, Store, StoreError, StorePermissionError, node
-from gristmill.engine.executors.slots import WARM
+from gristmill.engine.executors.warm import WARM
 from gristmill.events import FaultEvent
 from gristmill.storage.frame import HEADER_SIZE, seal
 from gristmill.storage.layout import Layout

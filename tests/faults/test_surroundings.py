@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gristmill import Pipeline, node
-from gristmill.engine.executors.slots import WARM
+from gristmill.engine.executors.warm import WARM
 
 
 def where(x: int) -> str:

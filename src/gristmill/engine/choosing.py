@@ -1,20 +1,28 @@
 """What `"auto"` chooses, and why: from what has been measured of a stage's calls so far."""
 
+import math
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from gristmill.engine.batches import BatchSizer
-from gristmill.engine.specs import ExecutorSpec
+from gristmill.engine.executors.warm import WARM
+from gristmill.engine.specs import THREADS, ExecutorSpec, cpu_count
 from gristmill.engine.stagerun import StageRun
 
 PROCESS_SECONDS = 0.5
 """Estimated work from which `"auto"` starts processes: they take about this long to come up."""
+
+WARM_SECONDS = 0.05
+"""The same where processes of an earlier run wait for work: what is left is a batch of one call, and a few messages."""
 
 THREAD_SECONDS = 0.02
 """Estimated work from which it starts threads."""
 
 WAITING_SHARE = 0.2
 """Share of CPU time in the wall time of calls below which they are taken to wait, so that threads help."""
+
+WAITING_THREADS = 100
+"""Threads for calls that do little but wait, where no width was given; for others, as many as `"threaded"` has."""
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -44,7 +52,7 @@ def decide(
     width
         How many workers, where that was given.
     known
-        What has been measured of its calls.
+        What has been measured of its calls, or of other nodes of the same `run`.
     left
         How many calls there still are.
     made
@@ -52,24 +60,34 @@ def decide(
     """
     parallel = ExecutorSpec("parallel", width)
     alone = Choice(ExecutorSpec("sequential"), "a single call is left", is_final=False)
-    if left < 2 and run.stage.axes and parallel not in made:
+    is_measured = known.seconds_per_item is not None
+    if left < 2 and (run.stage.axes or is_measured) and parallel not in made:
         return alone
     if any(step.node.is_async for step in run.stage.steps):
         return Choice(ExecutorSpec("async", width), "a coroutine function")
     if known.seconds_per_item is not None:
-        return _measured(known.seconds_per_item, known.busy_share, left, parallel, is_there=parallel in made)
+        several = (width or cpu_count()) > 1
+        return _measured(
+            known.seconds_per_item,
+            known.busy_share,
+            left,
+            parallel,
+            is_there=parallel in made,
+            worth=(WARM_SECONDS if len(WARM) > 1 else PROCESS_SECONDS) if several else math.inf,
+        )
     if parallel in made:
         return Choice(parallel, "processes run another stage already")
     return alone if left < 2 else replace(alone, reason="nothing has been measured yet")
 
 
 def _measured(
-    seconds: float, share: float | None, left: int, parallel: ExecutorSpec, *, is_there: bool
+    seconds: float, share: float | None, left: int, parallel: ExecutorSpec, *, is_there: bool, worth: float
 ) -> Choice:
     each, work = f"{lasting(seconds)} each, {left:,} left", seconds * left
     if share is not None and share < WAITING_SHARE and work > THREAD_SECONDS:
-        return Choice(ExecutorSpec("threaded", parallel.width), f"calls wait: {share:.0%} CPU of {each}")
-    if work > PROCESS_SECONDS:
+        threads = parallel.width or (THREADS if share > WAITING_SHARE / 2 else WAITING_THREADS)
+        return Choice(ExecutorSpec("threaded", threads), f"calls wait: {share:.0%} CPU of {each}")
+    if work > worth:
         return Choice(parallel, f"calls compute: {each}")
     if is_there:
         return Choice(parallel, f"processes run already: {each}")

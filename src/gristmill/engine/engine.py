@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from gristmill.engine import guest, watchdog
@@ -60,8 +60,9 @@ class Engine:
     """Runs the indices of a map: any of these. A mapping gives output names their own, with `""` for the rest. A width
     may follow the name: `"threaded:100"`."""
     max_workers: int | None = None
-    """How many calls run at once; by default as many as CPUs in processes, 32 in threads, and 1,000 coroutines. In an
-    executor of your own never more than that says that it has workers."""
+    """How many calls run at once; by default as many as CPUs in processes, 32 in threads (100 where `"auto"` finds that
+    calls do little but wait), and 1,000 coroutines. In an executor of your own never more than that says that it has
+    workers."""
     on_worker_death: OnWorkerDeath = "retry"
     """What becomes of a call whose process dies: it is made again, and given up when two processes that ran nothing
     else have died of it (`"retry"`), or it fails at once (`"fail"`). Other calls of the process are made again."""
@@ -101,7 +102,8 @@ class Engine:
 
     def runs_in_line(self, level: str) -> bool:
         """Whether nodes without axes run one after the other anyway, so that they may share a stage."""
-        return all(spec.kind in {"sequential", "auto"} for spec in self.specs[level].values())
+        in_line = {"sequential", "auto"} if level == "map" else {"sequential"}
+        return all(spec.kind in in_line for spec in self.specs[level].values())
 
     def execute(
         self,
@@ -182,6 +184,8 @@ class _Pool:
         self._stays: set[int] = set()
         """Stages that cannot be sent to other processes."""
         self._places: dict[GivenExecutor, Place] = {}
+        self._nodes: dict[int, BatchSizer] = {}
+        """What has been measured of the nodes of one `run`, by stage."""
         self.bytes_piped = 0
         if not _is_inside():
             for given in [given for stage in plan.stages if (given := self._spec(stage).given) is not None]:
@@ -191,6 +195,8 @@ class _Pool:
         """Return what runs the rest of a stage, given what has been measured of its items."""
         spec, choice = self._spec(run.stage), None
         if spec.kind == "auto":
+            if self._level == "node" and not run.stage.axes:
+                known, left = self._of_nodes(run.stage, known)
             choice = decide(run, spec.width, known, left, self._made)
             if not self._can_travel(run, choice.spec):
                 choice = Choice(ExecutorSpec("sequential"), "what it needs cannot be sent to another process")
@@ -205,10 +211,18 @@ class _Pool:
             self.bytes_piped += transport.bytes_piped
             transport.close(kill=kill)
 
+    def _of_nodes(self, stage: Stage, known: BatchSizer) -> tuple[BatchSizer, int]:
+        """What has been measured of the slowest node so far, which speaks for the others, and how many are left."""
+        self._nodes.setdefault(stage.number, known)
+        measured = [one for one in self._nodes.values() if one.seconds_per_item is not None]
+        left = sum(not one.axes and one.number not in self._nodes for one in self._plan.stages) + 1
+        return max(measured, key=lambda one: one.seconds_per_item or 0.0, default=known), left
+
     def _spec(self, stage: Stage) -> ExecutorSpec:
         names = [name.partition(LEVEL)[0] for name in stage.steps[0].outputs]
         outputs = [self._plan.owners.get(name, name) for name in names]
-        return self._engine.spec(self._level, outputs, bool(stage.axes))
+        spec = self._engine.spec(self._level, outputs, bool(stage.axes))
+        return spec if spec.width else replace(spec, width=self._engine.max_workers)
 
     def _place(self, given: GivenExecutor) -> Place:
         """Return where an executor of the user's runs tasks."""
@@ -241,7 +255,7 @@ class _Pool:
         if spec.given is not None:
             place = self._place(spec.given)
             return own_transport(self._stores, spec.given, place, self._engine.max_workers, self._is_busy)
-        width = spec.width or self._engine.max_workers
+        width = spec.width
         if spec.kind in {"threaded", "async"}:
             threads = width or THREADS
             coroutines = width or (COROUTINES if spec.kind == "async" else THREADS)

@@ -1,5 +1,6 @@
 """Compile: a graph and inputs become a plan, and bad input an error, before anything runs."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,7 +154,7 @@ def compile_plan(
     executors
         Gives what runs a node, by its outputs and whether it is mapped; nodes with different ones are not fused.
     fuse
-        Whether nodes without axes may share a stage; False lets independent ones run side by side.
+        Whether nodes without axes may share a stage; False lets independent ones run side by side, if there are any.
 
     Raises
     ------
@@ -175,6 +176,7 @@ def compile_plan(
         outputs = [whole.owners.get(name, name) for name in node.output_names]
         return executors(outputs, bool(node.mapspec and node.mapspec.axes))
 
+    fuse = fuse or _is_chain(pruned.nodes)
     stages = _stages(pruned, arguments, (axes, shapes), executor, fuse=fuse)
     for constant in compiler.whole.values():
         _ = constant.digest
@@ -367,6 +369,11 @@ def _stage_for(
             ):
                 return number
     return len(drafts)
+
+
+def _is_chain(nodes: Sequence[Node]) -> bool:
+    """Whether each node needs the one before it, so that none could run beside another."""
+    return all(set(one.output_names) & set(other.parameters) for one, other in itertools.pairwise(nodes))
 
 
 def _sources(arguments: Iterable[Argument], made: Mapping[str, int]) -> set[str]:

@@ -13,6 +13,7 @@ from tests.support.executors import Inline
 
 from gristmill import Pipeline, StageRecord, Store, node
 from gristmill.engine import worker
+from gristmill.engine.executors.warm import WARM
 from gristmill.runs import decode_head, encode_head
 
 
@@ -75,6 +76,16 @@ def test_auto_says_what_it_chose_and_why(
     assert re.fullmatch(reason, record.reason), record.reason
 
 
+def test_processes_that_are_there_pay_sooner(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "busy_seconds", time.perf_counter)
+    WARM.end()
+    assert stage(store, busy, 60, map_executor="auto", max_workers=2).executor == "sequential"
+    stage(store, idle, 4, map_executor="parallel", max_workers=2)
+    assert len(WARM) == 2
+    assert stage(store, very_busy, 10, map_executor="auto", max_workers=2).executor == "parallel"
+    assert stage(store, very_busy, 11, map_executor="auto", max_workers=1).executor == "sequential"
+
+
 def test_what_cannot_be_sent_to_a_process_says_so(store: Store) -> None:
     lock = threading.Lock()
 
@@ -112,3 +123,23 @@ def test_records_of_earlier_versions_are_read(store: Store) -> None:
         del one["executor"], one["reason"]
     (old,) = decode_head(json.dumps(body).encode()).stages
     assert (old.executor, old.reason, old.computed) == ("", "", 5)
+
+
+def napping(x: int) -> int:
+    time.sleep(0.03)
+    return x
+
+
+def test_nodes_that_wait_run_side_by_side_once_one_of_them_has_been_measured(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "busy_seconds", lambda: 0.0)
+    nodes = [node(napping, output_name=name, renames={"x": f"x_{name}"}) for name in "abcd"]
+    total = node(lambda a, b, c, d: a + b + c + d, output_name="total")
+    given = dict.fromkeys(("x_a", "x_b", "x_c", "x_d"), 1)
+    made = Pipeline([*nodes, total], store=store).run(given, node_executor="auto", record=True)
+    assert made == {"total": 4}
+    assert [stage.executor for stage in store.runs()[0].stages] == [
+        *("sequential", "threaded", "threaded", "threaded"),
+        "sequential",
+    ]

@@ -92,6 +92,11 @@ def test_nodes_without_axes_share_a_stage_unless_they_are_to_run_side_by_side() 
     assert stages(plan(*nodes, inputs={"k": 1}, fuse=False)) == [("p",), ("q",), ("r",)]
 
 
+def test_nodes_of_a_chain_share_a_stage_whatever_runs_them() -> None:
+    chain = [node(lambda k: k, output_name="p"), node(lambda p: p, output_name="q")]
+    assert stages(plan(*chain, inputs={"k": 1}, fuse=False)) == [("p", "q")]
+
+
 def test_every_stage_comes_after_those_it_reads() -> None:
     for nodes in itertools.permutations([A, B, C, D]):
         made = plan(*nodes)

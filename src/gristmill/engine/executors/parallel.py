@@ -19,7 +19,8 @@ import numpy as np
 
 from gristmill.engine.executors.base import SlotDiedError
 from gristmill.engine.executors.jobs import JobFiles, is_by_value
-from gristmill.engine.executors.slots import WARM, Slot
+from gristmill.engine.executors.slots import Slot, take_slot
+from gristmill.engine.executors.warm import WARM
 from gristmill.engine.process import BatchMessage, StaleCodeError
 from gristmill.engine.report import BatchReport
 from gristmill.engine.seat import Table, Underway
@@ -189,7 +190,7 @@ class ParallelTransport:
         if idle:
             return idle[-1]
         if len(self._lines) < self.width:
-            return self._add(WARM.take())
+            return self._add(take_slot())
         return min(self._lines, key=lambda slot: (len(self._lines[slot]), self._lines[slot][0].sent))
 
     def _add(self, slot: Slot) -> Slot:

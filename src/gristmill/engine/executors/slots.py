@@ -1,21 +1,19 @@
 """Slots: worker processes, each with an executor of loky's to itself.
 
 In a shared loky pool one dead worker fails every pending future and takes its siblings along; so a death costs
-one slot what it had, names it exactly, and leaves the others alone. Slots stay warm between runs and end when they
-have been idle for a while. This is the only module that knows loky.
+one slot what it had, names it exactly, and leaves the others alone. This is the only module that knows loky.
 """
 
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from multiprocessing.util import Finalize
 
 from loky.process_executor import ProcessPoolExecutor
 
 from gristmill.engine import watchdog
+from gristmill.engine.executors.warm import WARM
 from gristmill.engine.exits import be_first
 from gristmill.engine.process import run_batch
 
@@ -93,39 +91,6 @@ class Slot:
             self.executor.shutdown(wait=False, kill_workers=True)
 
 
-class _WarmSlots:
-    """Idle slots, shared by all engines of this process."""
-
-    def __init__(self) -> None:
-        self._idle: list[Slot] = []
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._tidied = False
-
-    def take(self) -> Slot:
-        """Return an idle process, or a new one."""
-        with self._lock:
-            if self._pid != os.getpid():  # a fork has our list, but not our processes
-                self._pid, self._idle, self._tidied = os.getpid(), [], False
-            if self._idle:
-                return self._idle.pop()
-        slot = Slot()
-        if not self._tidied:  # before multiprocessing, in a child process of its own, joins what still runs
-            self._tidied = True
-            Finalize(None, self.end, exitpriority=100)
-        return slot
-
-    def end(self) -> None:
-        """End all idle processes."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for slot in idle:
-            slot.kill()
-
-    def give(self, slot: Slot) -> None:
-        """Keep an idle process for the next run."""
-        with self._lock:
-            self._idle.append(slot)
-
-
-WARM = _WarmSlots()  # starting a process costs 0.3 s: they outlive the run that started them
+def take_slot() -> Slot:
+    """Return an idle process, or a new one."""
+    return WARM.take() or Slot()
