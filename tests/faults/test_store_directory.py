@@ -395,7 +395,7 @@ def test_threads_that_begin_where_there_is_no_store_yet_share_the_calls(
         log = CallLog(tmp_path / f"log-{attempt}")
         path, together = log.path, threading.Barrier(4)
 
-        def y(x: int, path: Path = path) -> int:
+        def y(x: int, path: str = path) -> int:
             record(path, x)
             return -x
 

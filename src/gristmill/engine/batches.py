@@ -9,6 +9,9 @@ TARGET_SECONDS = 0.15
 _BRISK_SECONDS = 0.3
 """A batch that takes less is worth another one waiting behind it; one that takes more hides its message anyway."""
 
+_FIXED_SECONDS = 0.003
+"""What a batch takes besides its items: a look-up, a commit, the first time of everything."""
+
 MAX_ITEMS = 1 << 16
 _GROWTH = 8
 _MEMORY = 0.5
@@ -53,7 +56,7 @@ class BatchSizer:
         if busy_seconds is not None and seconds > 0:
             share = min(busy_seconds / seconds, 1.0)
             self.busy_share = share if self.busy_share is None else (self.busy_share + share) / 2
-        now = seconds / items
+        now = max(seconds - _FIXED_SECONDS, seconds / 10) / items
         before = self.seconds_per_item
         self.seconds_per_item = now if before is None else _MEMORY * before + (1 - _MEMORY) * now
         ideal = int(TARGET_SECONDS / max(self.seconds_per_item, 1e-9))

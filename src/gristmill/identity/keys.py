@@ -62,6 +62,19 @@ def call_keys(prefix: bytes, columns: Sequence[bytes], n: int) -> bytes:
     return b"".join([hash_rows(_table(views, low, min(n, low + BLOCK))) for low in range(0, n, BLOCK)])
 
 
+def call_key(prefix: bytes, digests: Sequence[bytes]) -> bytes:
+    """Return the key of one call: the same as `call_keys` gives.
+
+    Parameters
+    ----------
+    prefix
+        What `call_prefix` returned.
+    digests
+        The arguments' digests in the order of the sorted parameter names.
+    """
+    return xxh3_128_digest(b"".join([prefix, *digests]))
+
+
 def elements_group(prefix: bytes, output: int) -> bytes:
     """Return what the keys of all elements share that calls have made along axes of their own: 16 bytes.
 

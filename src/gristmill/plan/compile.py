@@ -140,6 +140,7 @@ def compile_plan(
     *,
     executors: Executors = lambda _outputs, _is_mapped: None,
     fuse: bool = True,
+    known: Iterable[WholeInput] = (),
 ) -> Plan:
     """Compile what `outputs` need.
 
@@ -156,6 +157,9 @@ def compile_plan(
     fuse
         Whether nodes without axes may share a stage; False lets independent ones run side by side, if there are any.
 
+    known
+        Inputs that may have been identified already.
+
     Raises
     ------
     InputError
@@ -168,7 +172,7 @@ def compile_plan(
     whole.graph.check_inputs(inputs, wanted)
     pruned = whole.graph.prune(wanted, supplied=inputs)
     given = {name: inputs.get(name, pruned.defaults.get(name)) for name in pruned.inputs}
-    compiler = _Compiler(pruned, inputs)
+    compiler = _Compiler(pruned, inputs, known)
     arguments = {node: compiler.arguments(node) for node in pruned.nodes}
     shapes, axes = _shapes(pruned.nodes, arguments, compiler.mapped)
 
@@ -189,9 +193,10 @@ def compile_plan(
 class _Compiler:
     """Resolves where each argument comes from; collects the inputs on the way."""
 
-    def __init__(self, graph: Graph, inputs: Mapping[str, Any]) -> None:
+    def __init__(self, graph: Graph, inputs: Mapping[str, Any], known: Iterable[WholeInput]) -> None:
         self._graph = graph
         self._inputs = inputs
+        self._known = {(one.name, id(one.value)): one for one in known}
         self.mapped: dict[str, MappedInput | GivenOutput] = {}
         self.whole: dict[tuple[str, int], WholeInput] = {}
 
@@ -239,10 +244,12 @@ class _Compiler:
         """A value that every call gets; of a mapped output that is passed on, the elements that `axes` select."""
         own = node.own_name(name)
         if not isinstance(value, Reference):
-            return Constant(own, self.whole.setdefault((name, id(value)), WholeInput(name, value)))
-        key = f"{name}[*]{node.output_names[0]}" if name in node.bound else f"{name}[*]"
-        self.mapped.setdefault(key, GivenOutput(name, value))
-        return _reader(node, own, key, axes, value.space.axes)
+            key = (name, id(value))
+            given = self._known.get(key) or WholeInput(name, value)
+            return Constant(own, self.whole.setdefault(key, given))
+        source = f"{name}[*]{node.output_names[0]}" if name in node.bound else f"{name}[*]"
+        self.mapped.setdefault(source, GivenOutput(name, value))
+        return _reader(node, own, source, axes, value.space.axes)
 
 
 def _reader(

@@ -232,6 +232,11 @@ class KeyIndex:
             result[where] = np.frombuffer(segment.digests_of(output), dtype=_DIGEST)[positions]
         return result
 
+    def digest(self, locator: int, output: int) -> bytes:
+        """Return the digest of `output` of one call, which is there."""
+        segment, position = self.locate(locator)
+        return _item(segment.digests_of(output), position)
+
     def _take_in(self, ledger: "Ledger", number: int, body: bytes | None) -> None:
         if body is None:  # it may not be the number that is meant: what comes next may have a lower one
             self._note_damage(number)

@@ -14,6 +14,7 @@ import shutil
 import stat
 import weakref
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,13 @@ class Marker:
         return (json.dumps(told, indent=1) + "\n").encode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """The paths of one store."""
 
     root: Path
 
-    @property
+    @cached_property
     def marker(self) -> Path:
         """The file that makes the directory a store."""
         return self.root / _MARKER

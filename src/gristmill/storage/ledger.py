@@ -283,6 +283,7 @@ class Ledger:
         self, directory: Path, *, durable: bool = False, readonly: bool = False, key: bytes = NO_KEY
     ) -> None:
         self._directory = directory
+        self._database = os.path.join(directory, "cache.db")
         self._key = key
         self._durable = durable
         self._readonly = readonly
@@ -538,7 +539,7 @@ class Ledger:
     def _is_another(self) -> bool:
         """Whether somebody has put another database in the place of the one that is open."""
         try:
-            return (self._directory / "cache.db").stat().st_ino != self._inode
+            return os.stat(self._database).st_ino != self._inode
         except OSError:
             return False  # it was deleted: what is open can still be read
 

@@ -267,6 +267,16 @@ class LocalStorage:
                 index.expect(outputs)
             return index
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the store is the one that was opened, whole, and nothing was appended since the last look at it."""
+        return (
+            self.layout.identity() == self._identity != NO_STORE
+            and self.is_whole
+            and self._ledger.version() == self._version
+            and self._ledger.generation == self._generation
+        )
+
     def refresh(self) -> bool:
         """Take in what others have appended since the last call; return whether there was anything."""
         with self._lock:
@@ -413,6 +423,11 @@ class LocalStorage:
             else:
                 forms.extend([column[k] for k in positions.tolist()])
         return forms
+
+    def form(self, index: KeyIndex, locator: int, output: int) -> Any:
+        """Return the stored form of `output` of one call; as `forms`."""
+        segment, position = index.locate(locator)
+        return self._column(index.group, segment, output)[position]
 
     def array(self, index: KeyIndex, locators: Array, output: int) -> Array | None:
         """Return packed numbers at `locators` as one array, or None where they are not all of one kind."""

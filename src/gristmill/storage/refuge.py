@@ -77,6 +77,7 @@ class Refuge:
 
     def __init__(self, path: str, *, owned: bool) -> None:
         self.layout = Layout(Path(path))
+        self._lock_path = os.path.join(path, ".lock")
         self._locks: list[int] = []
         self._scratch: Scratch | None = None
         self._waiter = Waiter()
@@ -95,7 +96,7 @@ class Refuge:
     @property
     def exists(self) -> bool:
         """Whether any process has made it; from then on this one uses it too."""
-        if not self._locks and os.path.exists(self.path / ".lock"):
+        if not self._locks and os.path.exists(self._lock_path):
             with contextlib.suppress(OSError):
                 self._join()
         return bool(self._locks)

@@ -10,6 +10,7 @@ from tests.support.scene import CALLS_PER_INDEX, Scene
 
 from gristmill import InputError, Pipeline, Store, node
 from gristmill.cli.store import parse_age, parse_size
+from gristmill.engine.executors.warm import WARM
 
 GRISTMILL = str(Path(sysconfig.get_path("scripts"), "gristmill"))
 
@@ -92,6 +93,7 @@ def odd(x: int) -> int:
 
 
 def test_a_run_with_failures_says_which(tmp_path: Path) -> None:
+    WARM.end()
     with Store(tmp_path / "other") as store:
         pipeline = Pipeline([node(odd, mapspec="x[i] -> odd[i]")], store=store, name="odds")
         run_id = pipeline.map({"x": range(4)}, on_error="continue").run_id

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from tests.support.executors import Inline
 
 from gristmill import Pipeline, StageRecord, Store, node
-from gristmill.engine import worker
+from gristmill.engine import choosing, worker
 from gristmill.engine.executors.warm import WARM
 from gristmill.runs import decode_head, encode_head
 
@@ -58,8 +59,8 @@ def stage(store: Store, function: Any, count: int, **options: Any) -> StageRecor
     ("function", "count", "executor", "reason"),
     [
         (busy, 10, "sequential", r"starting anything takes longer: [\d.]+ ms each, \d+ left"),
-        (very_busy, 30, "parallel", r"calls compute: \d+ ms each, \d+ left"),
-        (idle, 30, "threaded", r"calls wait: 0% CPU of \d+ ms each, \d+ left"),
+        (very_busy, 30, "parallel", r"calls compute: [\d.]+ ms each, \d+ left"),
+        (idle, 30, "threaded", r"calls wait: 0% CPU of [\d.]+ ms each, \d+ left"),
         (waits, 30, "async", "a coroutine function"),
         (busy, 1, "sequential", "a single call is left"),
     ],
@@ -71,6 +72,9 @@ def test_auto_says_what_it_chose_and_why(
     # What a thread used of a CPU, and waited for one, depends on what else runs on the machine.
     clock = (lambda: 0.0) if function is idle else time.perf_counter
     monkeypatch.setattr(worker, "busy_seconds", clock)
+    if function is busy:  # and so does how long that takes
+        monkeypatch.setattr(choosing, "PROCESS_SECONDS", math.inf)
+        WARM.end()
     record = stage(store, function, count, map_executor="auto", max_workers=2)
     assert record.executor == executor
     assert re.fullmatch(reason, record.reason), record.reason
@@ -78,12 +82,13 @@ def test_auto_says_what_it_chose_and_why(
 
 def test_processes_that_are_there_pay_sooner(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "busy_seconds", time.perf_counter)
+    monkeypatch.setattr(choosing, "PROCESS_SECONDS", math.inf)
     WARM.end()
-    assert stage(store, busy, 60, map_executor="auto", max_workers=2).executor == "sequential"
+    assert stage(store, very_busy, 9, map_executor="auto", max_workers=2).executor == "sequential"
     stage(store, idle, 4, map_executor="parallel", max_workers=2)
     assert len(WARM) == 2
-    assert stage(store, very_busy, 10, map_executor="auto", max_workers=2).executor == "parallel"
-    assert stage(store, very_busy, 11, map_executor="auto", max_workers=1).executor == "sequential"
+    assert stage(store, very_busy, 19, map_executor="auto", max_workers=2).executor == "parallel"
+    assert stage(store, very_busy, 29, map_executor="auto", max_workers=1).executor == "sequential"
 
 
 def test_what_cannot_be_sent_to_a_process_says_so(store: Store) -> None:

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 from tests.support.calls import CallLog, record
 
-from gristmill import Callback, Engine, Pipeline, Store, node
+from gristmill import Engine, Pipeline, Store, node
 from gristmill.engine.coroutines import LoopLanes
-from gristmill.engine.executors.warm import WARM
 from gristmill.engine.lanes import THREADS, ThreadLanes
-from gristmill.events import StageEvent
 
 CONTEXT: ContextVar[str] = ContextVar("context", default="none")
 
@@ -154,37 +152,6 @@ def test_maps_inside_calls_add_no_threads(executor: str) -> None:
     result = Pipeline([made]).map({"n": [5] * 8}, map_executor=executor)
     assert result["sum"].tolist() == [15] * 8
     assert max(result["threads"].tolist()) <= before + 4 + 3  # and those that drive the batches
-
-
-class Told(Callback):
-    def __init__(self) -> None:
-        self.executors: list[str] = []
-
-    def on_stage_end(self, event: StageEvent) -> None:
-        self.executors.append(event.executor)
-
-
-def test_what_auto_chooses() -> None:
-    def busy(x: int) -> int:
-        end = time.thread_time() + 0.002
-        while time.thread_time() < end:
-            pass
-        return x
-
-    def idle(x: int) -> int:
-        time.sleep(0.01)
-        return x
-
-    async def waits(x: int) -> int:
-        await asyncio.sleep(0.001)
-        return x
-
-    WARM.end()
-    for function, chosen in ((busy, "sequential"), (idle, "threaded"), (waits, "async")):
-        told = Told()
-        made = Pipeline([node(function, output_name="y", mapspec="x[i] -> y[i]")], callbacks=[told])
-        assert made.map({"x": range(8)}, map_executor="auto")["y"].tolist() == list(range(8))
-        assert told.executors[-1] == chosen
 
 
 def test_contexts_are_those_of_the_caller() -> None:
