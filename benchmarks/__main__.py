@@ -1,23 +1,23 @@
-"""The command line: `python -m benchmarks [--quick] [--only NAME] [--items N] [--json FILE]`."""
+"""The command line: `python -m benchmarks`, with `--help` for what else it does."""
 
 import json
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from benchmarks import machine, report
+from benchmarks import machine, report, scaling
 from benchmarks.case import Case
 from benchmarks.catalog import CASES
-from benchmarks.harness import measure
+from benchmarks.harness import measure, profiled
 
 QUICK_REPEATS = 1
 FILE_WIDTH = 110
 
 
-def main(
+def main(  # noqa: PLR0913 - the options of a command line
     only: Annotated[
         list[str] | None,
         typer.Option(help="Cases to run, or patterns of them; unless given, all but the long ones."),
@@ -30,7 +30,12 @@ def main(
     directory: Annotated[
         Path | None, typer.Option(help="Where stores are made; the system's if not given.")
     ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(help="Measure gristmill at 10,000 items and each power of ten up to so many."),
+    ] = None,
     *,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where gristmill spends its time.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Show that everything runs; measures nothing.")
     ] = False,
@@ -46,26 +51,52 @@ def main(
         console.width = FILE_WIDTH
     facts = machine.facts(directory)
     report.show_machine(console, facts)
-    results = []
-    failed = False
+    cases: list[dict[str, Any]] = []
+    rounds = QUICK_REPEATS if quick else repeats
     for case in _chosen(patterns):
-        with console.status(case.name) as status:
-            entries = measure(
-                case,
-                items=items or (case.quick_items if quick else case.items),
-                repeats=QUICK_REPEATS if quick else repeats,
-                directory=directory,
-                progress=status.update,
+        cases.append(
+            _profile(console, case, items, directory)
+            if profile
+            else _scale(console, case, scale, rounds, directory)
+            if scale is not None
+            else _measure(
+                console, case, items or (case.quick_items if quick else case.items), rounds, directory
             )
-        report.show_case(console, case, entries)
-        results.append(report.as_json(case, entries))
-        failed = failed or any(entry.failed for entry in entries)
+        )
     if quick:
         console.print("\n--quick: too few items and rounds for the figures to mean anything")
     if json_file is not None:
-        json_file.write_text(json.dumps({"machine": facts, "quick": quick, "cases": results}, indent=1))
-    if failed:
+        json_file.write_text(json.dumps({"machine": facts, "quick": quick, "cases": cases}, indent=1))
+    if any(runner.get("failed") for case in cases for runner in case.get("runners", ())):
         raise typer.Exit(1)
+
+
+def _measure(
+    console: Console, case: Case, items: int, repeats: int, directory: Path | None
+) -> dict[str, Any]:
+    with console.status(case.name) as status:
+        entries = measure(case, items=items, repeats=repeats, directory=directory, progress=status.update)
+    report.show_case(console, case, entries)
+    return report.as_json(case, entries)
+
+
+def _scale(
+    console: Console, case: Case, largest: int, repeats: int, directory: Path | None
+) -> dict[str, Any]:
+    with console.status(case.name) as status:
+        found = scaling.measure_sizes(
+            case, largest=largest, repeats=repeats, directory=directory, progress=status.update
+        )
+    scaling.show(console, case, found)
+    return scaling.as_json(case, found)
+
+
+def _profile(console: Console, case: Case, items: int | None, directory: Path | None) -> dict[str, Any]:
+    count = items or case.items
+    with console.status(f"{case.name}: profile"):
+        seconds, spots = profiled(case, items=count, directory=directory)
+    report.show_profile(console, case, count, seconds, spots)
+    return {"name": case.name, "items": count, "seconds": seconds, "spots": spots}
 
 
 def _chosen(patterns: list[str]) -> list[Case]:

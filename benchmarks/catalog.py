@@ -11,6 +11,7 @@ from benchmarks.cases import (
     parallel,
     product,
     resumed,
+    runs,
     sharing,
 )
 
@@ -18,6 +19,7 @@ CASES: tuple[Case, ...] = (
     *resumed.CASES,
     *ledger.CASES,
     *cold.CASES,
+    *runs.CASES,
     *product.CASES,
     *parallel.CASES,
     *executors.CASES,

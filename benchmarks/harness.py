@@ -70,6 +70,17 @@ def measure(
     return entries
 
 
+def profiled(case: Case, *, items: int, directory: Path | None) -> tuple[float, list[tuple[str, int, float]]]:
+    """Profile gristmill at a case: the seconds of the measured part, and where they went."""
+    (runner,) = (runner for runner in case.runners if runner.kind == "ours")
+    entry = Measured(runner, items)
+    with TemporaryDirectory(prefix="gristmill-bench-", dir=directory) as base:
+        if runner.prepare is not None:
+            _run_step(case, entry, Path(base), "prepare")
+        outcome = _run_step(case, entry, Path(base), "profile")
+    return outcome["seconds"], [(name, calls, own) for name, calls, own in outcome["spots"]]
+
+
 def missing(runner: Runner) -> str:
     """Why a runner cannot run here; empty if it can."""
     absent = [name for name in runner.needs if importlib.util.find_spec(name) is None]

@@ -129,6 +129,21 @@ def _memory(case: Case, entry: Measured) -> list[str]:
     return parts
 
 
+def show_profile(
+    console: Console, case: Case, items: int, seconds: float, spots: list[tuple[str, int, float]]
+) -> None:
+    """Print where the time of the measuring thread went; a profile makes calls dearer than they are."""
+    console.print(f"\n[bold]{case.name}[/]: {case.title}", highlight=False)
+    console.print(f"  {items:,} items in {seconds:.3g} s under the profile")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("function")
+    for heading in ("own time", "calls/item", "µs/item"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, calls, own in spots:
+        table.add_row(Text(name), f"{own / seconds:.1%}", f"{calls / items:.3g}", f"{1e6 * own / items:.3g}")
+    console.print(table)
+
+
 def as_json(case: Case, entries: list[Measured]) -> dict[str, Any]:
     """Everything that was measured, every sample included."""
     return {

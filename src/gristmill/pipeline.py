@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from gristmill.background import Background
+from gristmill.engine.direct import DirectRun
 from gristmill.engine.engine import Engine
 from gristmill.engine.faults import OnStoreError
 from gristmill.engine.feed import AHEAD, Feed, check_common_space
@@ -32,8 +33,9 @@ from gristmill.identity.code.origin import Policy, Versions
 from gristmill.identity.memo import Memos
 from gristmill.observe.progress import shown
 from gristmill.plan.compile import Plan, compile_plan
-from gristmill.plan.inputs import WholeInput
-from gristmill.recall import Recalls
+from gristmill.plan.inputs import WholeInput, is_by_reference
+from gristmill.plan.wiring import Kinds
+from gristmill.recall import Recall
 from gristmill.result import MapResult
 from gristmill.storage.elements import SCALARS
 from gristmill.store import Store
@@ -123,7 +125,8 @@ class Pipeline:
         self._store = store
         self._opened: Store | None = None
         self._lock = threading.Lock()
-        self._recalls = Recalls()
+        self._recalls: Kinds[Recall] = Kinds()
+        self._direct: Kinds[DirectRun] = Kinds()
         whole = flat(self.graph)
         if validate_types:
             check_annotations(whole.graph)
@@ -369,18 +372,28 @@ class Pipeline:
         Values by output name; outputs of nodes with mapspecs as numpy arrays.
         """
         engine = _with_options(self.engine, options)
-        known = {name: WholeInput(name, value) for name, value in self._checked(inputs or {}).items()}
+        given = self._checked(inputs or {})
         wanted = output_name if isinstance(output_name, str | None) else tuple(output_name)
-        kind = (tuple(known), wanted, on_store_error, *options.items())
-        recall = self._recalls.find(kind)
-        if recall is not None and self.store is not None and not (record or self.callbacks):
-            if any(type(one.value) not in SCALARS for one in known.values()):
+        kind = (tuple(given), wanted, on_store_error, record, *options.items())
+        is_quiet = not (record or self.callbacks or any(map(is_by_reference, given.values())))
+        if self._store is None and is_quiet and (direct := self._direct.find(kind)) is not None:
+            return direct.values(given)
+        known = {name: WholeInput(name, value) for name, value in given.items()}
+        if is_quiet and (recall := self._recalls.find(kind)) is not None and self.store is not None:
+            if any(type(value) not in SCALARS for value in given.values()):
                 self._offer_files()
             if (recalled := recall.values(known, self.store.storage)) is not None:
                 return recalled
-        plan = self._compile(self.graph, inputs or {}, wanted, engine, "node", known.values())
-        result = self._evaluation(plan, engine, "node", "raise", on_store_error, record=record).run()
-        self._recalls.learn(kind, known, plan)
+        plan = self._compile(self.graph, given, wanted, engine, "node", known.values())
+        evaluation = self._evaluation(plan, engine, "node", "raise", on_store_error, record=record)
+        if self._store is None and is_quiet and engine.runs_in_line("node") and DirectRun.is_possible(plan):
+            direct = DirectRun(plan, given, check_mutation=engine.check_mutation)
+            self._direct.remember(kind, direct)
+            return direct.values(given)
+        plan.identify()
+        result = evaluation.run()
+        if Recall.is_possible(plan):
+            self._recalls.remember(kind, Recall(plan, given))
         return {name: np.asarray(v) if isinstance(v, MappedOutput) else v for name, v in result.items()}
 
     def __call__(self, output_name: str, /, **inputs: Any) -> Any:
@@ -616,7 +629,7 @@ class Pipeline:
         if map_over is None and map_mode not in ("zip", "product"):
             raise InputError(f"map_mode is {map_mode!r}; use 'zip' or 'product'")
         graph = self.graph if map_over is None else self.graph.map_over(map_over, map_mode)
-        return self._compile(graph, inputs, output_name, engine, "map")
+        return self._compile(graph, inputs, output_name, engine, "map").identify()
 
     def _compile(
         self,

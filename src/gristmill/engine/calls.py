@@ -149,7 +149,7 @@ class Caller:
         self._feeds = feeds
         self._alone = True
         self._keys = b""
-        self._positional, self._keywords = _calling_order(node.function, parameters)
+        self._positional, self._keywords = calling_order(node.function, parameters)
         self._parameters = tuple(parameters)
         self._inner = node.mapspec.inner_axes if node.mapspec else ()
         self._single = len(node.output_names) == 1 and node.output_picker is None
@@ -376,7 +376,7 @@ def _form_size(form: Any) -> int:
     return len(form) if isinstance(form, str | bytes) else 8
 
 
-def _calling_order(function: Callable[..., Any], parameters: Sequence[str]) -> tuple[list[int], list[int]]:
+def calling_order(function: Callable[..., Any], parameters: Sequence[str]) -> tuple[list[int], list[int]]:
     """Which columns are passed by position, in order, and which by name."""
     places = {name: k for k, name in enumerate(parameters)}
     positional: list[int] = []

@@ -112,6 +112,21 @@ class Plan:
                 found = space
         return Space() if found is None else found
 
+    def identify(self) -> "Plan":
+        """Identify all inputs, defaults and bound values; return the plan.
+
+        Raises
+        ------
+        DigestError
+            One has no identity; the message names the path inside it.
+        """
+        arguments = [a for stage in self.stages for step in stage.steps for a in step.arguments]
+        for constant in {id(a.given): a.given for a in arguments if isinstance(a, Constant)}.values():
+            _ = constant.digest
+        for mapped in self.inputs.values():
+            _ = mapped.digests
+        return self
+
     def input_spaces(self) -> dict[str, Space]:
         """Return the spaces of the inputs that are read element by element."""
         return {key: one.space for key, one in self.inputs.items()}
@@ -164,8 +179,6 @@ def compile_plan(
     ------
     InputError
         Inputs are missing, unknown, of wrong dimensions or of unequal lengths.
-    DigestError
-        An input has no identity; the message names the path inside it.
     """
     wanted = graph.leaves if outputs is None else tuple(outputs)
     whole = flat(graph)
@@ -182,10 +195,6 @@ def compile_plan(
 
     fuse = fuse or _is_chain(pruned.nodes)
     stages = _stages(pruned, arguments, (axes, shapes), executor, fuse=fuse)
-    for constant in compiler.whole.values():
-        _ = constant.digest
-    for mapped in compiler.mapped.values():
-        _ = mapped.digests
     wanted = tuple(name for name in wanted if name in pruned.outputs)
     return Plan(pruned, wanted, stages, compiler.mapped, given, shapes, axes, owners=whole.owners)
 

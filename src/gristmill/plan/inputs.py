@@ -46,6 +46,14 @@ class Reference(Protocol):
         """Return nested lists of the elements."""
 
 
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None), list, dict, tuple, np.ndarray})
+
+
+def is_by_reference(value: object) -> bool:
+    """Whether a value is a mapped output of an earlier map."""
+    return type(value) not in _PLAIN and isinstance(value, Reference)
+
+
 @dataclass(frozen=True, eq=False)
 class WholeInput:
     """A value that every call gets as it is."""

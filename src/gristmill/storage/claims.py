@@ -267,7 +267,9 @@ class Claims:
             if not self._waiter.lock(self._lock_file, fcntl.LOCK_EX, patience.TABLE_SECONDS):
                 raise BlockingIOError("somebody holds the claim table, and does not go on")
             try:
-                if os.fstat(self._lock_file).st_size != self._size:  # somebody has made it larger
+                if (
+                    os.fstat(self._lock_file).st_size != self._size
+                ):  # it is new, or somebody has made it larger
                     self._map()
                 if not self._owner:
                     self._register()
@@ -278,16 +280,12 @@ class Claims:
     def _open(self) -> None:
         self._directory.mkdir(exist_ok=True, mode=0o700)  # never the store itself: it would not be one
         descriptor = os.open(self._directory / "table", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < _file_size(BUCKETS):
-                _allocate(descriptor, BUCKETS)
-        except OSError:
-            os.close(descriptor)
-            raise
-        self._lock_file, self._size = descriptor, 0
+        self._lock_file, self._size = descriptor, -1  # not mapped yet
 
     def _map(self) -> None:
-        """Map the table as it is now."""
+        """Map the table as it is now, once it has its least size: it may be new, or somebody has cut it off."""
+        if os.fstat(self._lock_file).st_size < _file_size(BUCKETS):
+            _allocate(self._lock_file, BUCKETS)
         self._size = os.fstat(self._lock_file).st_size
         buckets = BUCKETS
         while _file_size(_GROWTH * buckets) <= self._size:

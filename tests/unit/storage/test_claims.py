@@ -256,6 +256,18 @@ def test_damage_to_the_table_costs_no_more_than_time(one: Claims, other: Claims,
     assert other.take(keys(*range(100, 200))).all()
 
 
+@pytest.mark.parametrize("left", [0, 8, 5000])
+def test_a_table_that_is_cut_off_in_use_costs_no_more_than_time(
+    left: int, one: Claims, other: Claims, directory: Path
+) -> None:
+    assert one.take(keys(1, 2)).all()
+    os.truncate(directory / "table", left)
+    assert other.take(keys(2, 3)).shape == (2,)
+    one.drop(keys(1, 2))
+    assert one.take(keys(4)).all()
+    assert not other.take(keys(4)).any()
+
+
 def test_the_directory_may_be_deleted_between_owners(one: Claims, directory: Path) -> None:
     import shutil
 
