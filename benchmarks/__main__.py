@@ -51,18 +51,18 @@ def main(  # noqa: PLR0913 - the options of a command line
         console.width = FILE_WIDTH
     facts = machine.facts(directory)
     report.show_machine(console, facts)
-    cases: list[dict[str, Any]] = []
     rounds = QUICK_REPEATS if quick else repeats
-    for case in _chosen(patterns):
-        cases.append(
-            _profile(console, case, items, directory)
-            if profile
-            else _scale(console, case, scale, rounds, directory)
-            if scale is not None
-            else _measure(
-                console, case, items or (case.quick_items if quick else case.items), rounds, directory
-            )
+
+    def one(case: Case) -> dict[str, Any]:
+        if profile:
+            return _profile(console, case, items, directory)
+        if scale is not None:
+            return _scale(console, case, scale, rounds, directory)
+        return _measure(
+            console, case, items or (case.quick_items if quick else case.items), rounds, directory
         )
+
+    cases = [one(case) for case in _chosen(patterns)]
     if quick:
         console.print("\n--quick: too few items and rounds for the figures to mean anything")
     if json_file is not None:
