@@ -738,10 +738,12 @@ def _open_store(given: Any) -> Store:
 
 
 def _with_options(engine: Engine, options: Mapping[str, Any]) -> Engine:
+    if not options:
+        return engine
     known = [field.name for field in fields(Engine) if field.init]
     for option in options:
         if option not in known:
             raise TypeError(
                 f"there is no option {option!r}{did_you_mean(option, known)}; there are {joined(known)}"
             )
-    return replace(engine, **options) if options else engine
+    return replace(engine, **options)

@@ -77,11 +77,12 @@ class Recall:
                     one = given[argument]
                 else:
                     one = WholeInput(argument.name, argument.place[argument.name])
-                if one.holds_files:
+                digest, holds_files = one.identify()
+                if holds_files:
                     return None
-                digests.append(one.digest)
+                digests.append(digest)
             index = storage.index(call.step.prefix, len(call.step.outputs))
-            locator = int(index.find(call_key(call.step.prefix, digests))[0])
+            locator = index.find_one(call_key(call.step.prefix, digests))
             if locator == MISSING or index.has_files:
                 return None
             found.append((index, locator))

@@ -1,5 +1,6 @@
 """Collecting: what is not needed goes and its space comes back; what is needed stays, whoever runs or is killed."""
 
+import gc
 import random
 import shutil
 import subprocess
@@ -167,6 +168,25 @@ def test_a_store_can_be_made_to_fit_though_one_run_does_not(scene: Scene, store:
     assert report.kept_calls > 0
     sound(scene)
     assert 0 < computed(scene, range(30)) < CALLS_PER_INDEX * 30 + 1
+
+
+@pytest.mark.parametrize("distinct", [1, 3])
+def test_calls_that_share_their_bytes_are_counted_as_what_goes_with_the_last_of_them(
+    distinct: int, store: Store
+) -> None:
+    tile = node(lambda x: np.full(40_000, x % distinct), output_name="tile", mapspec="x[i] -> tile[i]")
+    other = node(lambda tile: tile + 10, output_name="other", mapspec="tile[i] -> other[i]")
+    pipeline = Pipeline([tile, other], store=store)
+    pipeline.map({"x": range(50)}, map_executor="sequential", output_name=["tile", "other"])
+    gc.collect()  # a result in use is not touched
+    whole = store.stats().bytes
+    report = store.gc(max_bytes=whole - 320_000)
+    assert report.bytes_after <= whole - 320_000
+    assert report.kept_calls > 0
+    assert store.gc(max_bytes=0).kept_calls == 0
+    result = pipeline.map({"x": range(50)}, map_executor="sequential")
+    assert [int(one[0]) for one in result["other"]] == [10 + x % distinct for x in range(50)]
+    assert result.stats.computed == 50 + distinct, "equal calls are made once"
 
 
 def test_litter_goes(scene: Scene, store: Store) -> None:

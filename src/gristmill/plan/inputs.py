@@ -7,7 +7,7 @@ of an array) goes to the function whole.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -46,7 +46,8 @@ class Reference(Protocol):
         """Return nested lists of the elements."""
 
 
-_PLAIN = frozenset({int, float, bool, str, bytes, type(None), list, dict, tuple, np.ndarray})
+_SCALARS = frozenset({int, float, bool, str, bytes, type(None)})
+_PLAIN = _SCALARS | {list, dict, tuple, np.ndarray}
 
 
 def is_by_reference(value: object) -> bool:
@@ -54,12 +55,13 @@ def is_by_reference(value: object) -> bool:
     return type(value) not in _PLAIN and isinstance(value, Reference)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class WholeInput:
     """A value that every call gets as it is."""
 
     name: str
     value: Any
+    _identity: tuple[bytes, bool] | None = field(default=None, init=False, repr=False)
 
     @property
     def digest(self) -> bytes:
@@ -70,17 +72,22 @@ class WholeInput:
         DigestError
             Names the path inside the value.
         """
-        return self._identity[0]
+        return self.identify()[0]
 
     @property
     def holds_files(self) -> bool:
         """Whether there are files or folders in it, which may change while calls read them."""
-        return self._identity[1]
+        return self.identify()[1]
 
-    @cached_property
-    def _identity(self) -> tuple[bytes, bool]:
-        with Encounters() as met:
-            return bytes(digest(self.value, name=self.name)), bool(met.places)
+    def identify(self) -> tuple[bytes, bool]:
+        """Return its digest, which is made once, and whether there are files in it."""
+        if self._identity is None:
+            if type(self.value) in _SCALARS:
+                self._identity = bytes(digest(self.value, name=self.name)), False
+            else:
+                with Encounters() as met:
+                    self._identity = bytes(digest(self.value, name=self.name)), bool(met.places)
+        return self._identity
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,6 +151,14 @@ class KeyIndex:
                     self._cursor = (last >> _SHIFT, (last & _POSITION) + 1) if last != MISSING else (-1, 0)
         return found
 
+    def find_one(self, key: bytes) -> int:
+        """Return the locator of one key; the calls of a `run` each begin a segment."""
+        with self._lock:
+            ordinal = self._starts.get(key)
+            if ordinal is not None and ordinal not in self._dead:
+                return ordinal << _SHIFT
+        return int(self.find(key)[0])
+
     def lost(self, keys: bytes) -> list[str]:
         """Return, for each of `keys`, why its call was taken back; "" for those that never were."""
         why: dict[bytes, str] = {}

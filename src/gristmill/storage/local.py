@@ -272,9 +272,9 @@ class LocalStorage:
         """Whether the store is the one that was opened, whole, and nothing was appended since the last look at it."""
         return (
             self.layout.identity() == self._identity != NO_STORE
-            and self.is_whole
             and self._ledger.version() == self._version
             and self._ledger.generation == self._generation
+            and (len(self._version) == 1 or self.is_whole)  # one ledger: there is no refuge
         )
 
     def refresh(self) -> bool:
