@@ -149,7 +149,7 @@ def cuts(directory: Path, durability: str, executor: str, seed: int, rounds: int
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("executor", ["sequential", "parallel"])
+@pytest.mark.parametrize("executor", [pytest.param("sequential", marks=pytest.mark.slow), "parallel"])
 def test_nothing_acknowledged_is_lost(executor: str, tmp_path: Path) -> None:
     for one in cuts(tmp_path, "power", executor, seed=1, rounds=2):
         assert one["lost"] == 0

@@ -103,7 +103,7 @@ def cases(draw: st.DrawFn) -> tuple[tuple[Step, ...], list[Value]]:
 
 @pytest.mark.parametrize("executor", ["sequential", "parallel"])
 def test_nested_pipelines_give_what_plain_loops_give(executor: str) -> None:
-    count = 60 if executor == "sequential" else 6
+    count = 45 if executor == "sequential" else 6
 
     @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
     @given(cases())

@@ -134,11 +134,11 @@ class EditsInParallel(Edits):
 
 TestEdits = Edits.TestCase
 TestEdits.settings = settings(
-    max_examples=36, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=26, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]
 )
 TestEditsInParallel = EditsInParallel.TestCase
 TestEditsInParallel.settings = settings(
-    max_examples=15, stateful_step_count=10, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=11, stateful_step_count=10, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

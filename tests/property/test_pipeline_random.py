@@ -233,7 +233,7 @@ def check(
     made |= set(executed)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=70, suppress_health_check=[HealthCheck.too_slow])
 @given(
     nodes=specs(),
     turns=st.lists(st.tuples(inputs_(), st.lists(st.booleans(), max_size=6)), min_size=1, max_size=3),
@@ -242,7 +242,7 @@ def test_random_pipelines_are_what_loops_are(nodes: tuple[Spec, ...], turns: lis
     compare(nodes, turns, ["sequential"])
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(
     nodes=specs(),
     turns=st.lists(st.tuples(inputs_(), st.lists(st.booleans(), max_size=6)), min_size=1, max_size=3),

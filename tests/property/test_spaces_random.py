@@ -163,7 +163,7 @@ def check(nodes: Sequence[Spec], given_: Mapping[str, Any], executor: str) -> No
         pipeline.plan(used)
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(specs(), inputs())
 def test_sequential_maps_give_what_loops_give(nodes: tuple[Spec, ...], given_: dict[str, Any]) -> None:
     check(nodes, given_, "sequential")

@@ -45,6 +45,9 @@ from gristmill.storage.local import LocalStorage
 from gristmill.storage.presence import Pin
 from gristmill.version import __version__
 
+_FIRST_SECONDS = 0.02
+"""After how long it is written first, in a thread, while calls are under way; a shorter run writes it once."""
+
 REFRESH_SECONDS = 0.5
 """How often a record is written at most while its run goes on."""
 
@@ -81,7 +84,7 @@ class Recorder(Callback):
         """Those of the plan, and after them the levels of tree reductions, once they are known."""
         self._spaced: set[int] = set()
         """The places of which the ragged space has been written."""
-        self._next = 0.0
+        self._next = time.monotonic() + _FIRST_SECONDS
         self._ended = False
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
