@@ -4,6 +4,7 @@
 """
 
 import json
+from math import floor, log10
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,7 @@ def draw(measured: dict[str, Any], path: Path) -> None:
         for place in places[len(row) :]:
             place.set_axis_off()
         for case, place in zip(row, places, strict=False):
-            _draw_case(place, case)
+            _draw_case(place, case, most=max(len(_measured(case)) for case in row))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -83,10 +84,14 @@ def _measured(case: dict[str, Any]) -> list[dict[str, Any]]:
     return [one for one in case["runners"] if one["median"] is not None]
 
 
-def _draw_case(place: Any, case: dict[str, Any]) -> None:
-    runners = _measured(case)[::-1]
+def _draw_case(place: Any, case: dict[str, Any], *, most: int) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    runners = _measured(case)
     figures = [one["median"] for one in runners]
-    low = min(figures) / 3
+    budget = (case["budget"] or "").removeprefix("≤ ")
+    limits = [float(budget)] if (case["budget"] or "").startswith("≤") else []
+    low = 10 ** (floor(log10(min(figures))) - 0.5)
     place.barh(
         [one["system"] for one in runners],
         [figure - low for figure in figures],
@@ -94,11 +99,13 @@ def _draw_case(place: Any, case: dict[str, Any]) -> None:
         color=[COLOURS[one["kind"]] for one in runners],
     )
     place.set_xscale("log")
-    place.set_xlim(low, max(figures) * 6)
+    place.set_xlim(low, max(*figures, *limits, 30 * low) * 6)
+    place.set_ylim(most - 0.4, -0.6)
+    place.xaxis.set_minor_formatter(NullFormatter())
     for at, figure in enumerate(figures):
         place.text(figure * 1.1, at, short(figure), va="center", fontsize=8)
-    if (case["budget"] or "").startswith("≤"):
-        place.axvline(float(case["budget"].removeprefix("≤ ")), color="#b03030", linestyle=":", linewidth=1.2)
+    for limit in limits:
+        place.axvline(limit, color="#b03030", linestyle=":", linewidth=1.2)
     place.set_title(f"{case['name']}, {case['unit']}", fontsize=10, loc="left")
     place.tick_params(labelsize=8)
     for side in ("top", "right"):

@@ -65,7 +65,8 @@ class Storm:
         assert before
         computed = int(run(script, *given, store=store).split()[1])
         lines = log.lines()
-        assert unexplained(lines, tormentor.torment, self.stall) == []
+        twice = unexplained(lines, tormentor.torment, self.stall)
+        assert not twice, twice
         assert computed >= len(set(executions(lines)) - before)
         assert run(script, *given, store=store).split() == ["computed", "0"]
         assert len(log.lines()) == len(lines)

@@ -45,11 +45,13 @@ class Torment:
     stops: list[tuple[float, float, int]] = field(default_factory=list)
     """From when, and until when."""
 
-    def longest(self, start: float, end: float) -> float:
-        """Return how long anything was stopped at most meanwhile: it may have held what others need to commit."""
-        return max(
-            (min(b, end) - max(a, start) for a, b, _ in self.stops if a < end and b > start), default=0.0
-        )
+    def stopped(self, start: float, end: float) -> float:
+        """Return for how long anything was stopped meanwhile: it may have held what others need to commit."""
+        total, until = 0.0, start
+        for a, b, _ in sorted(self.stops):
+            total += max(0.0, min(b, end) - max(a, until))
+            until = max(until, min(b, end))
+        return total
 
     def explains(self, one: Execution, again: Execution, deadline: float) -> bool:
         """Whether `one` may have been lost, or not been waited for, when `again` started."""
@@ -57,11 +59,20 @@ class Torment:
             b - a >= deadline and a <= again.start and b >= one.start for a, b, _ in self.stops
         )
 
+    def around(self, one: Execution, again: Execution) -> list[str]:
+        """Say what was done meanwhile, and shortly before."""
+        start, end = one.start - 5, again.start + 1
+        told = [f"{at - one.start:+.3f} kill {process}" for at, process in self.kills if start < at < end]
+        stops = [stop for stop in self.stops if stop[0] < end and stop[1] > start]
+        return told + [
+            f"{a - one.start:+.3f} to {b - one.start:+.3f} stop {process}" for a, b, process in stops
+        ]
+
     def _took(self, kill: float, process: int, one: Execution, again: Execution) -> bool:
         if process not in (one.process, one.engine) or kill > again.start:
             return False
-        late = one.start - ORPHAN_SECONDS - self.longest(kill, one.start)
-        early = kill if one.end is None else one.end + FLUSH_SECONDS + self.longest(one.end, kill)
+        late = one.start - ORPHAN_SECONDS - self.stopped(kill, one.start)
+        early = kill if one.end is None else one.end + FLUSH_SECONDS + self.stopped(one.end, kill)
         return late <= kill <= early
 
 
@@ -81,8 +92,8 @@ def executions(lines: Sequence[tuple[float, str]]) -> dict[str, list[Execution]]
 
 def unexplained(
     lines: Sequence[tuple[float, str]], torment: Torment, deadline: float
-) -> list[tuple[Execution, Execution]]:
-    """Executions that were repeated although nothing had been done that makes up for it.
+) -> list[tuple[Execution, Execution, list[str]]]:
+    """Executions that were repeated although nothing had been done that makes up for it, and what had been done.
 
     Parameters
     ----------
@@ -94,7 +105,7 @@ def unexplained(
         Stops that last longer are not waited for.
     """
     return [
-        (one, again)
+        (one, again, torment.around(one, again))
         for made in executions(lines).values()
         for one, again in itertools.pairwise(made)
         if not torment.explains(one, again, deadline)
