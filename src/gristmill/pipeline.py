@@ -374,7 +374,7 @@ class Pipeline:
         engine = _with_options(self.engine, options)
         given = self._checked(inputs or {})
         wanted = output_name if isinstance(output_name, str | None) else tuple(output_name)
-        kind = (tuple(given), wanted, on_store_error, record, *options.items())
+        kind = _kind(given, wanted, {**options, "on_store_error": on_store_error})
         is_quiet = not (record or self.callbacks or any(map(is_by_reference, given.values())))
         if self._store is None and is_quiet and (direct := self._direct.find(kind)) is not None:
             return direct.values(given)
@@ -735,6 +735,19 @@ def _check_choice(option: str, given: object, choices: Any) -> None:
 
 def _open_store(given: Any) -> Store:
     return Store() if given is _DEFAULT else Store(given)
+
+
+def _kind(
+    given: Mapping[str, Any], wanted: str | tuple[str, ...] | None, options: Mapping[str, Any]
+) -> tuple[object, ...] | None:
+    """All about a run but the values of its inputs; None for one that is not remembered.
+
+    An executor of the user's must not live for as long as the pipeline.
+    """
+    names = wanted if isinstance(wanted, tuple) else ()
+    if any(type(value) not in SCALARS for value in (*names, *options.values())):
+        return None
+    return (tuple(given), wanted, *options.items())
 
 
 def _with_options(engine: Engine, options: Mapping[str, Any]) -> Engine:

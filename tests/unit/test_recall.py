@@ -1,8 +1,11 @@
 """A run that has been made before is found without an engine, and only then."""
 
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -259,6 +262,18 @@ def test_callbacks_and_records_know_of_every_run(location: Path, log: CallLog) -
         for _ in range(3):
             silent.run(given, record=True)
         assert len(store.runs()) == 3
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_an_executor_of_the_users_is_not_held(stored: bool, location: Path) -> None:  # noqa: FBT001 - a parameter
+    pipeline = Pipeline([node(lambda x: -x, output_name="y")], store=location if stored else None)
+    with ThreadPoolExecutor(1) as executor:
+        assert pipeline.run({"x": 1}, node_executor=executor) == {"y": -1}
+    there = weakref.ref(executor)
+    del executor
+    gc.collect()
+    assert there() is None
+    assert pipeline.run({"x": 1}) == {"y": -1}
 
 
 def test_bad_input_is_an_error_every_time(location: Path, log: CallLog) -> None:

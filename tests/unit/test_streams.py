@@ -56,7 +56,7 @@ def values(items: Iterator[Item]) -> dict[tuple[int, ...], Any]:
 
 
 def inverse(x: int) -> float:
-    return 1 / x
+    return 1 / int(x)
 
 
 def maybe_inverse(**options: Any) -> Any:

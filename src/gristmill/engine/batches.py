@@ -32,6 +32,8 @@ class BatchSizer:
         self._size = 1
         self.seconds_per_item: float | None = None
         """Marginal wall time of an item, once a batch has ended."""
+        self.confirmed: float | None = None
+        """The same of the quickest batch, once there have been two: the first calls of all are often slow."""
         self.busy_share: float | None = None
         """How much of the wall time a thread computes, once a batch has ended that tells."""
 
@@ -58,6 +60,8 @@ class BatchSizer:
             self.busy_share = share if self.busy_share is None else (self.busy_share + share) / 2
         now = max(seconds - _FIXED_SECONDS, seconds / 10) / items
         before = self.seconds_per_item
+        if before is not None:
+            self.confirmed = min(now, before if self.confirmed is None else self.confirmed)
         self.seconds_per_item = now if before is None else _MEMORY * before + (1 - _MEMORY) * now
         ideal = int(TARGET_SECONDS / max(self.seconds_per_item, 1e-9))
         self._size = max(1, min(ideal, items * _GROWTH, MAX_ITEMS))

@@ -13,7 +13,8 @@ PROCESS_SECONDS = 0.5
 """Estimated work from which `"auto"` starts processes: they take about this long to come up."""
 
 WARM_SECONDS = 0.05
-"""The same where processes of an earlier run wait for work: what is left is a batch of one call, and a few messages."""
+"""The same where processes of an earlier run wait for work: what is left is a batch of one call, and a few messages. By
+the quicker of two batches: a first call that was slow once must not send quick ones to processes."""
 
 THREAD_SECONDS = 0.02
 """Estimated work from which it starts threads."""
@@ -67,13 +68,14 @@ def decide(
         return Choice(ExecutorSpec("async", width), "a coroutine function")
     if known.seconds_per_item is not None:
         several = (width or cpu_count()) > 1
+        is_warm = len(WARM) > 1 and (known.confirmed or 0.0) * left > WARM_SECONDS
         return _measured(
             known.seconds_per_item,
             known.busy_share,
             left,
             parallel,
-            is_there=parallel in made,
-            worth=(WARM_SECONDS if len(WARM) > 1 else PROCESS_SECONDS) if several else math.inf,
+            is_there=parallel in made or (is_warm and several),
+            worth=PROCESS_SECONDS if several else math.inf,
         )
     if parallel in made:
         return Choice(parallel, "processes run another stage already")

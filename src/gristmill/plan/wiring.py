@@ -4,7 +4,6 @@ It depends on the names of the inputs and not on their values, so that it can be
 """
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -94,15 +93,11 @@ class Kinds(Generic[T]):
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], T] = {}
 
-    def find(self, kind: tuple[object, ...]) -> T | None:
-        """Return what is remembered of a run."""
-        try:
-            return self._known.get(kind)
-        except TypeError:  # an executor that cannot be hashed, say
-            return None
+    def find(self, kind: tuple[object, ...] | None) -> T | None:
+        """Return what is remembered of a run; nothing of one that has no kind."""
+        return self._known.get(kind) if kind is not None else None
 
-    def remember(self, kind: tuple[object, ...], known: T) -> None:
+    def remember(self, kind: tuple[object, ...] | None, known: T) -> None:
         """Remember a run, instead of what was remembered of it before."""
-        with suppress(TypeError):
-            if kind in self._known or len(self._known) < _MOST:
-                self._known[kind] = known
+        if kind is not None and (kind in self._known or len(self._known) < _MOST):
+            self._known[kind] = known
